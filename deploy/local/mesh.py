@@ -1,0 +1,291 @@
+"""A whole mesh on this machine: what is started in which order, replicas added and removed, what it all looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import statistics
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from deploy.local import resolver
+from deploy.local.cpu_quota import CpuQuota
+from deploy.local.observer import Observer
+from deploy.local.ports import Ports, is_free
+from deploy.local.process import StartFailed, rotate
+from deploy.local.settings import PORTS_FOR_PEOPLE, TRUST_DOMAIN, MeshSettings
+from deploy.local.specs import APPS, SCALABLE, Specs
+from deploy.local.trust import TOKEN_LIFETIME_S, Trust, write_secret
+from deploy.local.unit import Unit
+
+log = logging.getLogger("foremesh.supervisor")
+
+START_WITHIN_S = 60.0
+HOUSEKEEPING_S = 5.0
+
+
+class AlreadyUp(Exception):
+    """Another process listens on a port that people would use."""
+
+
+class OutOfRange(Exception):
+    """A replica count outside min..max, or an app that has no replicas to scale."""
+
+
+class Mesh:
+    """Created, started, scaled and stopped inside one event loop."""
+
+    def __init__(self, settings: MeshSettings) -> None:
+        self.settings = settings
+        self.trust = Trust(settings.run_dir / "secrets")
+        self.units: dict[str, Unit] = {}
+        self.serving_since: float | None = None
+        self._replica_numbers = 0
+        self._start_delays: deque[float] = deque(maxlen=5)
+        self._wanted = settings.replicas
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._quota: CpuQuota | None = None
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start everything; returns when the whole mesh is ready. Raises StartFailed or AlreadyUp."""
+        run_dir = self.settings.run_dir
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run_dir.chmod(0o700)
+        end_strays(run_dir)
+        for port in range(self.settings.port_base, self.settings.port_base + PORTS_FOR_PEOPLE):
+            if not is_free(port):
+                raise AlreadyUp(f"port {port} is taken; `foremesh down`, or choose another --port-base")
+        self.trust.prepare()
+        self.http = aiohttp.ClientSession()
+        self.specs = Specs(self.settings, self.trust, Ports(self.settings.port_base), self.http)
+        self.observer = Observer(self)
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.specs.resolver_file}{suffix}").unlink(missing_ok=True)
+        if self.settings.cpu_limit != "threads":
+            quota = CpuQuota(f"foremesh-{self.settings.port_base}")
+            if quota.available:
+                self._quota = quota
+            elif self.settings.cpu_limit == "cgroup":
+                raise StartFailed("no permission to write CPU control groups; leave --cpu-limit at auto")
+        sidecars = self.settings.wiring != "direct"
+        infra = [Unit("jaeger", [self.specs.jaeger])]
+        if sidecars:
+            infra += [Unit("redis", [self.specs.redis]), Unit("sentry", [self.specs.sentry])]
+        # Apps come up beside the infrastructure; only a sidecar has to wait for it.
+        self._infra_ready = asyncio.gather(*(self._launch(u) for u in infra))
+        await asyncio.gather(
+            self._infra_ready,
+            *(self._launch(self._app_unit(app, app)) for app in APPS if app != SCALABLE),
+            *(self._launch(self._replica()) for _ in range(self._wanted)),
+        )
+        self.serving_since = time.time()
+        self._tasks = [asyncio.create_task(self._housekeeping()), asyncio.create_task(self.observer.run())]
+
+    async def _launch(self, unit: Unit) -> None:
+        self.units[unit.name] = unit
+        unit.start()
+        await unit.until_ready(START_WITHIN_S)
+
+    async def stop(self) -> None:
+        """Front door first, then the apps, then what they lean on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        first = [u for n, u in self.units.items() if n == "gateway"]
+        last = [u for n, u in self.units.items() if n in ("redis", "sentry", "jaeger")]
+        middle = [u for u in self.units.values() if u not in first and u not in last]
+        for group in (first, middle, last):
+            await asyncio.gather(*(u.stop() for u in group))
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        if self._quota:
+            self._quota.close()
+        if hasattr(self, "http"):
+            await self.http.close()
+
+    def _app_unit(self, app_id: str, instance: str) -> Unit:
+        members = [lambda: self.specs.app(app_id, instance)]
+        if self.settings.wiring != "direct":
+            members.append(lambda: self.specs.sidecar(app_id, instance))
+        return Unit(
+            instance, members, on_ready=self._on_ready, on_down=self._on_down, before={1: self._infra}
+        )
+
+    async def _infra(self) -> None:
+        # Shielded: many sidecars wait for the same start, and one that is cancelled must not cancel it.
+        await asyncio.shield(self._infra_ready)
+
+    def _replica(self) -> Unit:
+        self._replica_numbers += 1
+        return self._app_unit(SCALABLE, f"{SCALABLE}-{self._replica_numbers}")
+
+    def _on_ready(self, unit: Unit) -> None:
+        if not unit.name.startswith(f"{SCALABLE}-"):
+            return
+        if unit.restarts == 0 and unit.start_delay_s is not None:
+            self._start_delays.append(unit.start_delay_s)
+        pid = unit.processes[0].pid
+        if self._quota and pid:
+            # Only now: starting Python at a tenth of a core would take ten seconds and say nothing about serving.
+            with contextlib.suppress(OSError):
+                self._quota.hold(unit.name, pid, self.settings.replica_cpu)
+
+    def _on_down(self, unit: Unit) -> None:
+        internal = self.specs.endpoints.get(unit.name, {}).get("internal")
+        if internal:
+            resolver.forget(self.specs.resolver_file, internal)
+
+    # --- replicas -------------------------------------------------------------------------------------------------
+
+    def replicas(self) -> list[Unit]:
+        """Inference replicas that are not on their way out, oldest first."""
+        units = [
+            u
+            for n, u in self.units.items()
+            if n.startswith(f"{SCALABLE}-") and u.state not in ("draining", "stopped")
+        ]
+        return sorted(units, key=lambda u: int(u.name.rsplit("-", 1)[1]))
+
+    def scale(self, app: str, wanted: int) -> None:
+        """Ask for `wanted` replicas; they come and go in the background. Raises OutOfRange."""
+        s = self.settings
+        if app != SCALABLE:
+            raise OutOfRange(f"app '{app}' has no replicas to scale; only '{SCALABLE}' has")
+        if not s.min_replicas <= wanted <= s.max_replicas:
+            raise OutOfRange(f"replicas {wanted} is outside {s.min_replicas}..{s.max_replicas}")
+        self._wanted = wanted
+        have = self.replicas()
+        for _ in range(wanted - len(have)):
+            unit = self._replica()
+            self.units[unit.name] = unit
+            unit.start()
+        # The ones that are not ready yet cost least to lose; then the youngest.
+        surplus = sorted(have, key=lambda u: (u.state == "ready", -int(u.name.rsplit("-", 1)[1])))
+        for unit in surplus[: max(0, len(have) - wanted)]:
+            unit.state = "draining"
+            task = asyncio.create_task(self._drain(unit))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def _drain(self, unit: Unit) -> None:
+        await unit.stop()
+        self.units.pop(unit.name, None)
+        self.specs.endpoints.pop(unit.name, None)
+        if self._quota:
+            self._quota.release(unit.name)
+
+    def app_status(self, app: str) -> dict[str, Any]:
+        """The document of GET /apps/{app}."""
+        if app not in APPS:
+            raise OutOfRange(f"app '{app}' is not in this mesh ({', '.join(APPS)})")
+        s = self.settings
+        scalable = app == SCALABLE
+        units = [u for n, u in self.units.items() if n == app or (scalable and n.startswith(f"{app}-"))]
+        states = [u.state for u in units]
+        return {
+            "app": app,
+            "wanted": self._wanted if scalable else 1,
+            "ready": states.count("ready"),
+            "starting": states.count("starting") + states.count("backoff"),
+            "draining": states.count("draining"),
+            "start_delay_s": round(statistics.median(self._start_delays), 3) if self._start_delays else None,
+            "quota_cores": s.replica_cpu if scalable and self._quota else None,
+            "limit": "cgroup" if self._quota else "threads",
+            "min": s.min_replicas if scalable else 1,
+            "max": s.max_replicas if scalable else 1,
+            "replicas": [
+                {
+                    "instance": u.name,
+                    "state": "failed" if u.state == "backoff" else u.state,
+                    "cpu_utilisation": self.observer.utilisation(u.name),
+                    "since": u.since,
+                }
+                for u in units
+            ],
+        }
+
+    def status(self) -> dict[str, Any]:
+        """The document of GET /status."""
+        s = self.settings
+        now = time.time()
+        return {
+            "mesh": f"mesh-{s.port_base}",
+            "port_base": s.port_base,
+            "pid": os.getpid(),
+            "trust_domain": TRUST_DOMAIN,
+            "wiring": s.wiring,
+            "mtls": s.wiring == "mesh",
+            "serving_since": self.serving_since,
+            "gateway_url": s.gateway_url,
+            "dashboard_url": s.dashboard_url,
+            "jaeger_url": s.jaeger_url,
+            "run_dir": str(s.run_dir),
+            "processes": [
+                {
+                    "name": p.spec.name,
+                    "app_id": p.spec.app_id,
+                    "kind": p.spec.kind,
+                    "pid": p.pid,
+                    "state": p.state if u.state in ("starting", "ready") else u.state,
+                    "restarts": u.restarts,
+                    "uptime_s": round(now - p.started_at, 1),
+                    "ready_s": p.ready_s and round(p.ready_s, 3),
+                    "pss_mb": round(p.pss_mb(), 1),
+                    "cpu_s": round(p.cpu_s(), 2),
+                    "port": p.spec.port,
+                }
+                for u in list(self.units.values())
+                for p in u.processes
+            ],
+            "identities": self.observer.identities(),
+            "hops": self.observer.hops(),
+        }
+
+    # --- housekeeping ---------------------------------------------------------------------------------------------
+
+    async def _housekeeping(self) -> None:
+        """Rotate logs, renew join tokens, remember the children for a next start after a crash."""
+        renewed = time.monotonic()
+        while True:
+            for file in (self.settings.run_dir / "logs").glob("*.log"):
+                rotate(file, self.settings.log_mb * 1024 * 1024)
+            if time.monotonic() - renewed > TOKEN_LIFETIME_S / 4:
+                renewed = time.monotonic()
+                for app in APPS:
+                    self.trust.join_token_file(app)
+            pids = [p.pid for u in self.units.values() for p in u.processes if p.pid]
+            write_secret(
+                self.settings.run_dir / "children.json", json.dumps({p: start_time(p) for p in pids})
+            )
+            await asyncio.sleep(HOUSEKEEPING_S)
+
+
+def start_time(pid: int) -> str:
+    """The kernel's start time of a process: with the pid it names one process for good. Empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def end_strays(run_dir: Path) -> None:
+    """End what an earlier run of this mesh left behind (a kernel without parent-death signals, say)."""
+    try:
+        known: dict[str, str] = json.loads((run_dir / "children.json").read_text())
+    except (OSError, ValueError):
+        return
+    for pid, started in known.items():
+        if started and start_time(int(pid)) == started:
+            log.warning("ending process %s, left by an earlier run", pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)

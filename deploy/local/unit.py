@@ -1,0 +1,158 @@
+"""A unit: processes that belong together, kept alive. An app and its sidecar are one unit; so is Redis alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Literal
+
+from deploy.local.process import Process, ProcessSpec, StartFailed
+
+log = logging.getLogger("foremesh.supervisor")
+
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MOST_S = 10.0
+HEALTHY_AFTER_S = 30.0
+
+UnitState = Literal["starting", "ready", "backoff", "draining", "stopped"]
+SpecFactory = Callable[[], ProcessSpec]
+
+
+class Unit:
+    """Starts its members in order, each when the one before is ready, and restarts from the first that dies.
+
+    An app that dies takes its sidecar along: a sidecar without its app would go on drawing calls. A sidecar that dies
+    is restarted alone. Each start asks its factory for a new spec, so ports are fresh and callers' connections
+    to the dead address cannot hold them back. `before[i]` is awaited before member i is started.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        members: Sequence[SpecFactory],
+        *,
+        on_ready: Callable[[Unit], None] = lambda unit: None,
+        on_down: Callable[[Unit], None] = lambda unit: None,
+        before: Mapping[int, Callable[[], Awaitable[None]]] | None = None,
+    ) -> None:
+        self.name = name
+        self.state: UnitState = "starting"
+        self.processes: list[Process] = []
+        self.restarts = 0
+        self.since = time.time()
+        self.start_delay_s: float | None = None
+        self.last_error = ""
+        self._members = members
+        self._on_ready = on_ready
+        self._on_down = on_down
+        self._before = before or {}
+        self._ready = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=self.name)
+
+    async def until_ready(self, within_s: float) -> None:
+        """Raises StartFailed with the last error when the unit is not ready in time."""
+        try:
+            await asyncio.wait_for(self._ready.wait(), within_s)
+        except TimeoutError:
+            raise StartFailed(
+                self.last_error or f"{self.name} was not ready within {within_s:.0f} s"
+            ) from None
+
+    async def stop(self) -> None:
+        """Take out of service, let what is in flight finish, end the processes: sidecar first, then app."""
+        self._set("draining")
+        self._on_down(self)
+        self._stopping.set()
+        if self._task is not None:
+            await self._task
+
+    def _set(self, state: UnitState) -> None:
+        self.state = state
+        self.since = time.time()
+
+    async def _run(self) -> None:
+        backoff = BACKOFF_FIRST_S
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            while not self._stopping.is_set():
+                began = time.monotonic()
+                try:
+                    await self._start_missing(stopping)
+                except StartFailed as e:
+                    self.last_error = str(e)
+                    log.error("%s", e)
+                else:
+                    if self._stopping.is_set():
+                        break
+                    if self.start_delay_s is None:
+                        self.start_delay_s = time.monotonic() - began
+                    self._set("ready")
+                    self._ready.set()
+                    self._on_ready(self)
+                    ready_at = time.monotonic()
+                    await self._until_one_ends(stopping)
+                    if self._stopping.is_set():
+                        break
+                    if time.monotonic() - ready_at > HEALTHY_AFTER_S:
+                        backoff = BACKOFF_FIRST_S
+                self.restarts += 1
+                self._ready.clear()
+                self._set("backoff")
+                self._on_down(self)
+                await self._end_after_first_dead()
+                delay = backoff * random.uniform(0.75, 1.25)
+                log.warning("%s restarts in %.2f s", self.name, delay)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(stopping), delay)
+                backoff = min(backoff * 2, BACKOFF_MOST_S)
+        finally:
+            stopping.cancel()
+            for process in reversed(self.processes):
+                await process.stop()
+            self._set("stopped")
+
+    async def _start_missing(self, stopping: asyncio.Task[object]) -> None:
+        for index in range(len(self.processes), len(self._members)):
+            if index in self._before:
+                await self._before[index]()
+            process = Process(self._members[index]())
+            self.processes.append(process)
+            starting = asyncio.create_task(process.start())
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                with contextlib.suppress(asyncio.CancelledError, StartFailed):
+                    await starting
+                return
+            starting.result()
+
+    async def _until_one_ends(self, stopping: asyncio.Task[object]) -> None:
+        waits = [asyncio.create_task(p.wait()) for p in self.processes]
+        await asyncio.wait({*waits, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for process, wait in zip(self.processes, waits, strict=True):
+            if wait.done():
+                if not self._stopping.is_set():
+                    self.last_error = f"{process.spec.name} exited with {wait.result()}"
+                    log.warning("%s", self.last_error)
+            else:
+                wait.cancel()
+
+    async def _end_after_first_dead(self) -> None:
+        alive = 0
+        while (
+            alive < len(self.processes)
+            and self.processes[alive].pid is not None
+            and self.processes[alive].state == "ready"
+        ):
+            alive += 1
+        for process in reversed(self.processes[alive:]):
+            await process.kill()
+        del self.processes[alive:]

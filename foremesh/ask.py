@@ -1,0 +1,62 @@
+"""`foremesh ask TEXT`: one request through the gateway."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import secrets
+import sys
+from typing import Annotated
+
+import httpx
+import typer
+from rich.console import Console
+
+from foremesh.mesh import NotUp
+from foremesh.options import FAILED, USAGE, Json, PortBase, exits, mesh_settings
+
+
+@exits
+def ask(
+    text: Annotated[str, typer.Argument(help="What to ask, in plain words.")],
+    port_base: PortBase = 8700,
+    session: Annotated[str | None, typer.Option(help="Session to continue (see POST /v1/sessions).")] = None,
+    model: Annotated[str, typer.Option(help="Model name.")] = "intent",
+    json: Json = False,
+) -> None:
+    """Ask the mesh what you want: the gateway passes it on to routing, tokenization and inference.
+
+    The request is always traced; `foremesh trace ID` shows where its time went.
+    Exit codes: 0 answered, 1 refused or failed by the mesh, 2 the request was wrong, 3 no mesh is up.
+    """
+    settings = mesh_settings(port_base)
+    trace_id = secrets.token_hex(16)
+    body = {"text": text, "model": model} | ({"session_id": session} if session else {})
+    try:
+        reply = httpx.post(
+            f"{settings.gateway_url}/v1/intents",
+            json=body,
+            headers={"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"},
+            timeout=10.0,
+        )
+    except httpx.TransportError as e:
+        raise NotUp(
+            f"the gateway at {settings.gateway_url} does not answer ({e}); start it with `foremesh up`"
+        ) from None
+    answer = reply.json()
+    if json:
+        print(jsonlib.dumps(answer, indent=2))
+    if reply.is_error:
+        if not json:
+            print(
+                f"foremesh: {reply.status_code} {answer.get('title')}: {answer.get('detail')}",
+                file=sys.stderr,
+            )
+        raise typer.Exit(USAGE if reply.status_code < 500 and reply.status_code != 429 else FAILED)
+    if not json:
+        console = Console()
+        console.print(f"[bold]{answer['intent']}[/]  {answer['score']:.1%}", highlight=False)
+        for other in answer["alternatives"]:
+            console.print(f"  {other['intent']}  {other['score']:.1%}", style="dim", highlight=False)
+        timings = "  ".join(f"{k} {v:.2f} ms" for k, v in answer["timings_ms"].items())
+        console.print(f"{answer['model']}/{answer['tier']} v{answer['version']}   {timings}", highlight=False)
+        console.print(f"foremesh trace {answer['trace_id']}", highlight=False)

@@ -1,0 +1,58 @@
+"""Options that several verbs share, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Annotated, ParamSpec
+
+import typer
+from pydantic import ValidationError
+
+from deploy.local.ports import NoFreePort
+from deploy.local.settings import MeshSettings
+from deploy.local.tools import ToolMissing
+from foremesh.mesh import Failed, NotUp
+
+P = ParamSpec("P")
+
+PortBase = Annotated[
+    int,
+    typer.Option(
+        "--port-base",
+        help="Port base of the mesh: gateway on it, dashboard +1, Jaeger +2.",
+        envvar="FOREMESH_PORT_BASE",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+OK, FAILED, USAGE, NOT_UP = 0, 1, 2, 3
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 no mesh is up."
+
+
+def mesh_settings(port_base: int, **given: object) -> MeshSettings:
+    """Settings from the environment, overridden by the flags that were given (None = not given)."""
+    try:
+        return MeshSettings(port_base=port_base, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    except ValidationError as e:
+        first = e.errors()[0]
+        name = ".".join(map(str, first["loc"])).replace("_", "-")
+        raise typer.BadParameter(f"--{name}: {first['msg']} (got {first['input']!r})") from None
+
+
+def exits(verb: Callable[P, None]) -> Callable[P, None]:
+    """Turn the errors a user can meet into one line on stderr and a code that means something."""
+
+    @functools.wraps(verb)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            verb(*args, **kwargs)
+        except NotUp as e:
+            print(f"foremesh: {e}", file=sys.stderr)
+            raise typer.Exit(NOT_UP) from None
+        except (Failed, ToolMissing, NoFreePort) as e:
+            print(f"foremesh: {e}", file=sys.stderr)
+            raise typer.Exit(FAILED) from None
+
+    return run
