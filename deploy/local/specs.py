@@ -183,7 +183,7 @@ class Specs:
         admin, unused = self.ports.free(), "127.0.0.1:0"
         query = self.settings.port_base + 2
         argv = (
-            str(tools.built(tools.JAEGER)), "--memory.max-traces=2000", "--log-level=warn",
+            str(tools.built(tools.JAEGER)), "--memory.max-traces=2000", "--log-level=warn", "--query.enable-tracing=false",
             f"--collector.otlp.http.host-port=127.0.0.1:{self.otlp_port}", f"--query.http-server.host-port=127.0.0.1:{query}",
             f"--admin.http.host-port=127.0.0.1:{admin}", f"--query.grpc-server.host-port=127.0.0.1:{self.ports.free()}",
             f"--collector.otlp.grpc.host-port={unused}", f"--collector.grpc-server.host-port={unused}",
@@ -192,9 +192,9 @@ class Specs:
             f"--processor.zipkin-compact.server-host-port={unused}",
         )  # fmt: skip
         env = self._base_env() | {"SPAN_STORAGE_TYPE": "memory", "GOMEMLIMIT": "96MiB"}
-        return ProcessSpec(
-            "jaeger", "infra", argv, env, self.http_ready(query, "/api/services"), self._log("jaeger"), query
-        )
+        ready = self.http_ready(query, "/api/services")
+        # It holds traces in memory only: waiting for a slow shutdown would save nothing.
+        return ProcessSpec("jaeger", "infra", argv, env, ready, self._log("jaeger"), query, stop_within_s=2.0)
 
     # --- apps -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,33 @@
+# Foremesh. `make demo` and `make test` set up what they need; the rest is `foremesh --help`.
+PYTHON3 ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test setup up down lint bench clean
+.DEFAULT_GOAL := help
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: ## All of the set-up and nothing else
+	@$(PYTHON3) deploy/local/setup.py
+
+setup-dev:
+	@$(PYTHON3) deploy/local/setup.py --dev
+
+demo: setup ## Start the mesh, drive real traffic through it, print what happened, keep the page up until Ctrl-C
+	@exec $(BIN)/foremesh demo $(ARGS)
+
+up: setup ## Start the mesh; it stays up until `make down`
+	@$(BIN)/foremesh up $(ARGS)
+
+down: ## Stop the mesh
+	@$(BIN)/foremesh down $(ARGS)
+
+test: setup-dev ## Every test
+	@deploy/local/test.sh $(ARGS)
+
+lint: setup-dev ## ruff, mypy --strict, gofmt, go vet, staticcheck
+	@deploy/local/lint.sh
+
+bench: setup ## The mesh measured: one hop, the whole path, mTLS on and off, against no sidecars
+	@$(BIN)/foremesh bench mesh $(ARGS)
