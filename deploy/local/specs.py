@@ -194,7 +194,7 @@ class Specs:
         env = self._base_env() | {"SPAN_STORAGE_TYPE": "memory", "GOMEMLIMIT": "96MiB"}
         ready = self.http_ready(query, "/api/services")
         # It holds traces in memory only: waiting for a slow shutdown would save nothing.
-        return ProcessSpec("jaeger", "infra", argv, env, ready, self._log("jaeger"), query, stop_within_s=2.0)
+        return ProcessSpec("jaeger", "infra", argv, env, ready, self._log("jaeger"), query, stop_within_s=0.5)
 
     # --- apps -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,157 @@
+"""A request goes all the way; a bad one gets a problem document and nothing else changes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import secrets
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.mesh.harness import TEXTS, RunningMesh, until
+
+
+def test_a_request_is_answered_end_to_end(mesh: RunningMesh) -> None:
+    status, answer = mesh.ask("turn on the kitchen light")
+    assert status == 200, answer
+    assert answer["intent"] == "iot_hue_lighton"
+    assert 0 < answer["score"] <= 1
+    assert answer["replica"] == "inference-1"
+    assert answer["degraded"] is False
+    assert answer["timings_ms"]["total"] > 0
+
+
+def test_concurrent_requests_get_their_own_answers_and_share_hops(mesh: RunningMesh) -> None:
+    expected = {text: mesh.ask(text)[1]["intent"] for text in TEXTS}
+    assert len(set(expected.values())) >= 5
+    before = mesh.client.hops()["mtls"]
+    work = TEXTS * 100
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda text: (text, mesh.ask(text)), work))
+    for text, (status, answer) in answers:
+        assert status == 200, answer
+        assert answer["intent"] == expected[text]
+    hops = mesh.client.hops()["mtls"] - before
+    assert 0 < hops < 3 * len(work), "with coalescing a request costs less than its three hops"
+
+
+def test_hops_were_mtls_and_none_was_plaintext(mesh: RunningMesh) -> None:
+    mesh.ask()
+    hops = mesh.client.hops()
+    assert hops["mtls"] >= 3
+    assert hops["plaintext"] == 0
+
+
+BAD: list[tuple[str, Any, int, str]] = [
+    ("not JSON", b"{", 400, "bad-json"),
+    ("no body", b"", 400, "bad-json"),
+    ("an array", [], 400, "wrong-type"),
+    ("empty text", {"text": ""}, 400, "empty-text"),
+    ("blank text", {"text": " \t\n"}, 400, "empty-text"),
+    ("no text", {}, 400, "wrong-type"),
+    ("text is a number", {"text": 7}, 400, "wrong-type"),
+    ("text is null", {"text": None}, 400, "wrong-type"),
+    ("model is a list", {"text": "hi", "model": []}, 400, "wrong-type"),
+    ("budget is a word", {"text": "hi", "latency_budget_ms": "soon"}, 400, "wrong-type"),
+    ("unknown model", {"text": "hi", "model": "tyni"}, 404, "unknown-model"),
+    ("1 MB of text", {"text": "a" * 1_000_000}, 413, "body-too-large"),
+    ("too long a text", {"text": "a " * 4000}, 400, "text-too-long"),
+    ("not UTF-8", b'{"text": "\xff\xfe"}', 400, "bad-json"),
+    ("deeply nested", b'{"text":' + b"[" * 20_000, 400, "bad-json"),
+]
+
+
+@pytest.mark.parametrize(("what", "body", "status", "slug"), BAD, ids=[b[0] for b in BAD])
+def test_bad_input_gets_a_problem_document(
+    mesh: RunningMesh, what: str, body: Any, status: int, slug: str
+) -> None:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    got, headers, problem = mesh.exchange("POST", "/v1/intents", raw, 10)
+    assert got == status, problem
+    assert headers["content-type"].startswith("application/problem+json")
+    assert problem["type"] == f"https://foremesh.dev/problems/{slug}"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert "Traceback" not in json.dumps(problem)
+    assert mesh.ask()[0] == 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "allume la lumière de la cuisine",
+        "打开厨房的灯",
+        "أشعل ضوء المطبخ",
+        "включи свет",
+        "💡🍳",
+        "a\u0000b",
+        "e\u0301\u0301\u0301" * 50,
+        "\u202e dlrow",
+    ],
+)
+def test_text_in_any_script_is_answered(mesh: RunningMesh, text: str) -> None:
+    status, answer = mesh.ask(text)
+    assert status == 200, answer
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/v1", "/v1/intents/../models", "/internal/intents", "/metrics", "/v1.0/invoke/routing/method/x"],
+)
+def test_nothing_else_is_reachable_from_outside(mesh: RunningMesh, path: str) -> None:
+    reply = httpx.get(mesh.settings.gateway_url + path)
+    assert reply.status_code in (400, 404, 405)
+    assert "routing" not in reply.text
+
+
+def test_one_trace_spans_gateway_sidecars_and_services(mesh: RunningMesh) -> None:
+    trace_id = secrets.token_hex(16)
+    reply = httpx.post(
+        mesh.settings.gateway_url + "/v1/intents",
+        json={"text": TEXTS[0]},
+        headers={"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"},
+        timeout=10,
+    )
+    assert reply.json()["trace_id"] == trace_id
+
+    def services() -> set[tuple[str, str]]:
+        found = httpx.get(f"{mesh.settings.jaeger_url}/api/traces/{trace_id}", timeout=5)
+        if found.status_code != 200 or not found.json()["data"]:
+            return set()
+        trace = found.json()["data"][0]
+        return {
+            (trace["processes"][s["processID"]]["serviceName"], s["operationName"]) for s in trace["spans"]
+        }
+
+    wanted = {"gateway", "routing", "tokenization", "inference"}
+    spans = until(
+        lambda: (s := services()) and wanted <= {name for name, _ in s} and s,
+        15,
+        "the whole trace has arrived",
+    )
+    # Both sides of each hop are sidecars; they name their spans after the call they carry.
+    assert sum("/v1/infer" in operation.lower() or "CallLocal" in operation for _, operation in spans) >= 1
+    assert len(spans) >= 8, spans
+
+
+def test_a_session_keeps_its_turns(mesh: RunningMesh) -> None:
+    status, created = mesh.post("/v1/sessions", {})
+    assert status == 201
+    assert mesh.ask("play some jazz", session_id=created["session_id"])[0] == 200
+
+    def turns() -> Any:
+        return mesh.get(f"/v1/sessions/{created['session_id']}")[1].get("turns")
+
+    assert until(turns, 5, "the turn is written behind the answer")[0]["text"] == "play some jazz"
+    assert mesh.get("/v1/sessions/nobody-made-this")[0] == 404
+
+
+def test_models_are_listed_from_the_registry(mesh: RunningMesh) -> None:
+    def listed() -> Any:
+        return mesh.get("/v1/models")[1].get("models")
+
+    models = until(listed, 5, "the registry knows the model")
+    assert {"model": "intent", "tier": "tiny"}.items() <= models[0].items()
