@@ -1,0 +1,145 @@
+// Package settings reads the gateway's environment and lists it for people.
+package settings
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"text/tabwriter"
+	"time"
+)
+
+// Settings is everything the gateway is told from outside.
+type Settings struct {
+	Instance          string            // name of this replica in traffic counts
+	Host              string            // address of both listeners
+	Port              int               // for the sidecar and operators
+	PublicPort        int               // for people
+	Routes            string            // folder of Gateway API YAML
+	DaprPort          int               // the own sidecar's HTTP API
+	DaprToken         string            // sent to the own sidecar
+	AppToken          string            // expected from the own sidecar
+	Direct            map[string]string // app-id -> address, for benchmarks without sidecars
+	OTLPEndpoint      string            // OTLP/HTTP collector; empty exports nothing
+	TraceRatio        float64           // share of requests that start a trace here
+	TracesPerSecond   float64           // and at most so many
+	MaxBodyBytes      int64
+	MaxInFlight       int
+	MaxConnections    int
+	HeaderTimeout     time.Duration
+	ReadTimeout       time.Duration
+	IdleTimeout       time.Duration
+	BackendTimeout    time.Duration
+	ShutdownTimeout   time.Duration
+	RetryBudgetShare  float64 // retries may add this share to calls
+	PublishTimeout    time.Duration
+	MaxUnsentCounts   int
+	MaxHeaderBytes    int
+	ConnectionsToDapr int
+}
+
+type variable struct {
+	name, fallback, what string
+	secret               bool
+	read                 func(s *Settings, text string) error
+}
+
+func number[T int | int64](field func(*Settings) *T, least, most T) func(*Settings, string) error {
+	return func(s *Settings, text string) error {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || T(n) < least || T(n) > most {
+			return fmt.Errorf("must be a whole number from %d to %d", least, most)
+		}
+		*field(s) = T(n)
+		return nil
+	}
+}
+
+func share(field func(*Settings) *float64, most float64) func(*Settings, string) error {
+	return func(s *Settings, text string) error {
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(f >= 0 && f <= most) {
+			return fmt.Errorf("must be a number from 0 to %g", most)
+		}
+		*field(s) = f
+		return nil
+	}
+}
+
+func text(field func(*Settings) *string) func(*Settings, string) error {
+	return func(s *Settings, value string) error { *field(s) = value; return nil }
+}
+
+func duration(field func(*Settings) *time.Duration) func(*Settings, string) error {
+	return func(s *Settings, value string) error {
+		d, err := time.ParseDuration(value)
+		if err != nil || d <= 0 {
+			return fmt.Errorf("must be a positive duration such as 5s or 300ms")
+		}
+		*field(s) = d
+		return nil
+	}
+}
+
+var variables = []variable{
+	{"FOREMESH_INSTANCE", "gateway", "name of this replica in traffic counts", false, text(func(s *Settings) *string { return &s.Instance })},
+	{"FOREMESH_HOST", "127.0.0.1", "address that both listeners bind", false, text(func(s *Settings) *string { return &s.Host })},
+	{"FOREMESH_PORT", "8081", "port for the sidecar and operators: health, metrics", false, number(func(s *Settings) *int { return &s.Port }, 1, 65535)},
+	{"FOREMESH_PUBLIC_PORT", "8080", "port for people", false, number(func(s *Settings) *int { return &s.PublicPort }, 1, 65535)},
+	{"FOREMESH_ROUTES", "routes", "folder of Gateway API YAML files", false, text(func(s *Settings) *string { return &s.Routes })},
+	{"DAPR_HTTP_PORT", "3500", "HTTP port of the own sidecar", false, number(func(s *Settings) *int { return &s.DaprPort }, 1, 65535)},
+	{"DAPR_API_TOKEN", "", "token sent to the own sidecar", true, text(func(s *Settings) *string { return &s.DaprToken })},
+	{"APP_API_TOKEN", "", "token that the own sidecar must send; empty refuses everything", true, text(func(s *Settings) *string { return &s.AppToken })},
+	{"FOREMESH_DIRECT", "{}", `JSON {"app-id": "http://host:port"}: call these without a sidecar (benchmarks)`, false,
+		func(s *Settings, value string) error {
+			if err := json.Unmarshal([]byte(value), &s.Direct); err != nil {
+				return fmt.Errorf("must be a JSON object of addresses: %w", err)
+			}
+			return nil
+		}},
+	{"FOREMESH_OTLP_ENDPOINT", "", "OTLP/HTTP collector such as http://127.0.0.1:4318; empty exports nothing", false, text(func(s *Settings) *string { return &s.OTLPEndpoint })},
+	{"FOREMESH_TRACE_RATIO", "0.01", "share of requests that start a trace; a caller's traceparent is followed", false, share(func(s *Settings) *float64 { return &s.TraceRatio }, 1)},
+	{"FOREMESH_TRACES_PER_SECOND", "5", "most traces a second that start here", false, share(func(s *Settings) *float64 { return &s.TracesPerSecond }, 10000)},
+	{"FOREMESH_MAX_BODY_BYTES", "65536", "largest body", false, number(func(s *Settings) *int64 { return &s.MaxBodyBytes }, 1, 1<<30)},
+	{"FOREMESH_MAX_HEADER_BYTES", "16384", "largest header", false, number(func(s *Settings) *int { return &s.MaxHeaderBytes }, 1024, 1<<20)},
+	{"FOREMESH_MAX_IN_FLIGHT", "2048", "most requests at once; more get 503", false, number(func(s *Settings) *int { return &s.MaxInFlight }, 1, 1<<20)},
+	{"FOREMESH_MAX_CONNECTIONS", "8192", "most open connections; more wait in the backlog", false, number(func(s *Settings) *int { return &s.MaxConnections }, 1, 1<<20)},
+	{"FOREMESH_HEADER_TIMEOUT", "5s", "time for a request's header", false, duration(func(s *Settings) *time.Duration { return &s.HeaderTimeout })},
+	{"FOREMESH_READ_TIMEOUT", "15s", "time for a whole request", false, duration(func(s *Settings) *time.Duration { return &s.ReadTimeout })},
+	{"FOREMESH_IDLE_TIMEOUT", "90s", "time an idle connection is kept", false, duration(func(s *Settings) *time.Duration { return &s.IdleTimeout })},
+	{"FOREMESH_BACKEND_TIMEOUT", "10s", "time for a forwarded request", false, duration(func(s *Settings) *time.Duration { return &s.BackendTimeout })},
+	{"FOREMESH_SHUTDOWN_TIMEOUT", "5s", "time for what is in flight at SIGTERM", false, duration(func(s *Settings) *time.Duration { return &s.ShutdownTimeout })},
+	{"FOREMESH_RETRY_BUDGET", "0.1", "share of calls that may be retried", false, share(func(s *Settings) *float64 { return &s.RetryBudgetShare }, 1)},
+	{"FOREMESH_PUBLISH_TIMEOUT", "1s", "time for one traffic count to be published", false, duration(func(s *Settings) *time.Duration { return &s.PublishTimeout })},
+	{"FOREMESH_MAX_UNSENT_COUNTS", "5", "traffic counts kept while the sidecar is away", false, number(func(s *Settings) *int { return &s.MaxUnsentCounts }, 1, 3600)},
+	{"FOREMESH_CONNECTIONS_TO_DAPR", "64", "most connections to the sidecar", false, number(func(s *Settings) *int { return &s.ConnectionsToDapr }, 1, 65535)},
+}
+
+// FromEnvironment reads every variable; the error names the first that is wrong.
+func FromEnvironment() (*Settings, error) {
+	s := &Settings{}
+	for _, v := range variables {
+		value, found := os.LookupEnv(v.name)
+		if !found {
+			value = v.fallback
+		}
+		if err := v.read(s, value); err != nil {
+			if v.secret {
+				value = "***"
+			}
+			return nil, fmt.Errorf("%s=%q: %w", v.name, value, err)
+		}
+	}
+	return s, nil
+}
+
+// List writes every variable with its default; values of secrets are never shown.
+func List(w io.Writer) {
+	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, v := range variables {
+		fmt.Fprintf(table, "  %s\t%s\t%s\n", v.name, v.fallback, v.what)
+	}
+	_ = table.Flush()
+}

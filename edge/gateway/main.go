@@ -1,0 +1,154 @@
+// Command gateway is Foremesh's front door: routes from files, many requests in one hop, traffic counted by the second.
+package main
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
+
+	"github.com/foremesh/foremesh/edge/gateway/internal/front"
+	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
+	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
+	"github.com/foremesh/foremesh/edge/gateway/internal/settings"
+	"github.com/foremesh/foremesh/edge/gateway/internal/telemetry"
+	"github.com/foremesh/foremesh/edge/gateway/internal/traffic"
+)
+
+func main() {
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: gateway\n\nServes the routes of a folder. Everything is set in the environment:")
+		settings.List(flag.CommandLine.Output())
+	}
+	flag.Parse()
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "gateway:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	s, err := settings.FromEnvironment()
+	if err != nil {
+		return err
+	}
+	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("app", "gateway", "instance", s.Instance))
+	table, err := routes.Load(s.Routes)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	tracing, err := telemetry.New(ctx, s.OTLPEndpoint, s.Instance, s.TraceRatio, s.TracesPerSecond)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	counter := traffic.NewCounter(s.Instance)
+
+	var ready atomic.Bool
+	people := server(s, front.New(s, table, counter, tracing, registry))
+	operators := server(s, operations(s, registry, &ready))
+	public, err := listen(s.Host, s.PublicPort, s.MaxConnections)
+	if err != nil {
+		return err
+	}
+	inside, err := listen(s.Host, s.Port, 256)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 2)
+	go func() { failed <- people.Serve(public) }()
+	go func() { failed <- operators.Serve(inside) }()
+
+	publishing, endPublishing := context.WithCancel(context.Background())
+	publisher := &traffic.Publisher{
+		Counter: counter, Token: s.DaprToken, Timeout: s.PublishTimeout, Keep: s.MaxUnsentCounts,
+		URL:    "http://127.0.0.1:" + strconv.Itoa(s.DaprPort) + "/v1.0/publish/events/traffic",
+		Client: &http.Client{},
+	}
+	var publisherDone sync.WaitGroup
+	if len(s.Direct) == 0 {
+		publisherDone.Go(func() { publisher.Run(publishing) })
+	}
+	ready.Store(true)
+	slog.Info("serving", "address", public.Addr().String(), "rules", len(table.Rules()))
+
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	ready.Store(false)
+	grace, cancel := context.WithTimeout(context.Background(), s.ShutdownTimeout)
+	defer cancel()
+	err = errors.Join(ignoreClosed(err), people.Shutdown(grace))
+	endPublishing()
+	publisherDone.Wait()
+	tracing.Close(grace)
+	return errors.Join(err, operators.Shutdown(grace))
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func server(s *settings.Settings, handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: s.HeaderTimeout,
+		ReadTimeout:       s.ReadTimeout,
+		WriteTimeout:      s.ReadTimeout + 2*s.BackendTimeout,
+		IdleTimeout:       s.IdleTimeout,
+		MaxHeaderBytes:    s.MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+	}
+}
+
+func listen(host string, port, connections int) (net.Listener, error) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return nil, err
+	}
+	return netutil.LimitListener(listener, connections), nil
+}
+
+// operations is what the sidecar and operators see: health and metrics are open, the rest wants the token.
+func operations(s *settings.Settings, registry *prometheus.Registry, ready *atomic.Bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !ready.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Timeout: 5 * time.Second}))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		given := []byte(r.Header.Get("dapr-api-token"))
+		if s.AppToken == "" || subtle.ConstantTimeCompare(given, []byte(s.AppToken)) != 1 {
+			problem.Unauthorized().Write(w)
+			return
+		}
+		problem.NotFound().Write(w)
+	})
+	return mux
+}
