@@ -35,10 +35,10 @@ class MeshClient:
     def __init__(self, settings: MeshSettings) -> None:
         self.settings = settings
 
-    def _call(self, method: str, path: str, body: object = None) -> Any:
+    def _call(self, method: str, path: str, body: object = None, timeout_s: float = CONTROL_TIMEOUT_S) -> Any:
         transport = httpx.HTTPTransport(uds=str(self.settings.control_socket))
         try:
-            with httpx.Client(transport=transport, base_url="http://mesh", timeout=CONTROL_TIMEOUT_S) as http:
+            with httpx.Client(transport=transport, base_url="http://mesh", timeout=timeout_s) as http:
                 reply = http.request(method, path, json=body)
         except (httpx.TransportError, OSError) as e:
             base = self.settings.port_base
@@ -62,6 +62,10 @@ class MeshClient:
 
     def scale(self, app: str, replicas: int) -> dict[str, Any]:
         return dict(self._call("PUT", f"/apps/{app}/scale", {"replicas": replicas}))
+
+    def configure(self, **changes: object) -> dict[str, Any]:
+        """Change policy, capacity_rps or step_s of a running mesh; returns when the scaling path is ready again."""
+        return dict(self._call("PUT", "/settings", changes, timeout_s=START_TIMEOUT_S))
 
     def is_up(self) -> bool:
         try:

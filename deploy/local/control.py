@@ -39,7 +39,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def api(mesh: Mesh, down: Callable[[], None]) -> web.Application:
-    """GET /status, GET /hops, GET /apps/{app}, PUT /apps/{app}/scale, POST /down."""
+    """GET /status, /hops, /apps/{app}; PUT /apps/{app}/scale, /settings; POST /down."""
 
     def answer(document: Any, status: int = 200) -> web.Response:
         return web.Response(text=json.dumps(document), status=status, content_type="application/json")
@@ -61,6 +61,10 @@ def api(mesh: Mesh, down: Callable[[], None]) -> web.Application:
         mesh.scale(request.match_info["app"], wanted)
         return answer(mesh.app_status(request.match_info["app"]), 202)
 
+    async def settings(request: web.Request) -> web.Response:
+        await mesh.reconfigure(dict(await request.json()))
+        return answer(json.loads(mesh.settings.model_dump_json()))
+
     async def shutdown(_: web.Request) -> web.Response:
         down()
         return answer({"state": "stopping"}, 202)
@@ -72,6 +76,7 @@ def api(mesh: Mesh, down: Callable[[], None]) -> web.Application:
             web.get("/hops", hops),
             web.get("/apps/{app}", app),
             web.put("/apps/{app}/scale", scale),
+            web.put("/settings", settings),
             web.post("/down", shutdown),
         ]
     )

@@ -57,8 +57,8 @@ class Mesh:
 
     # --- life -----------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Start everything; returns when the whole mesh is ready. Raises StartFailed or AlreadyUp."""
+    def prepare(self) -> None:
+        """Run directory, secrets and ports. Raises StartFailed or AlreadyUp."""
         run_dir = self.settings.run_dir
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         run_dir.chmod(0o700)
@@ -78,6 +78,9 @@ class Mesh:
                 self._quota = quota
             elif self.settings.cpu_limit == "cgroup":
                 raise StartFailed("no permission to write CPU control groups; leave --cpu-limit at auto")
+
+    async def start(self) -> None:
+        """Start everything; returns when the whole mesh is ready. Raises StartFailed."""
         sidecars = self.settings.wiring != "direct"
         infra = [Unit("jaeger", [self.specs.jaeger])]
         if sidecars:
@@ -145,7 +148,26 @@ class Mesh:
         if internal:
             resolver.forget(self.specs.resolver_file, internal)
 
+    async def reconfigure(self, changes: dict[str, Any]) -> None:
+        """Change settings of the scaling path and restart the two apps that read them. Raises OutOfRange."""
+        allowed = ("policy", "capacity_rps", "step_s")
+        if unknown := sorted(set(changes) - set(allowed)):
+            raise OutOfRange(
+                f"setting '{unknown[0]}' cannot change while the mesh is up ({', '.join(allowed)} can)"
+            )
+        # Validated as a whole, so that a bad value changes nothing.
+        self.settings = MeshSettings(**(self.settings.model_dump() | changes))
+        self.specs.settings = self.settings
+        await asyncio.gather(
+            *(self.units[app].restart(START_WITHIN_S) for app in ("predictor", "autoscaler"))
+        )
+
     # --- replicas -------------------------------------------------------------------------------------------------
+
+    @property
+    def cores_per_replica(self) -> float:
+        """What a replica may use: its quota, or one core where nothing holds it to less than its one thread."""
+        return self.settings.replica_cpu if self._quota else 1.0
 
     def replicas(self) -> list[Unit]:
         """Inference replicas that are not on their way out, oldest first."""

@@ -68,7 +68,7 @@ class Observer:
             used = unit.processes[0].cpu_s()
             before, at = self._cpu.get(unit.name, (used, now))
             if now > at:
-                share = (used - before) / (now - at) / self._mesh.settings.replica_cpu
+                share = (used - before) / (now - at) / self._mesh.cores_per_replica
                 self._utilisation[unit.name] = max(0.0, share)
             self._cpu[unit.name] = (used, now)
 

@@ -35,6 +35,7 @@ class MeshSettings(BaseSettings):
             description="mesh: sidecars with mTLS; plaintext and direct exist for `foremesh bench mesh` only"
         ),
     ] = "mesh"
+    catalog: Annotated[Path, Field(description="folder of the model catalog")] = REPO / "models/catalog"
     daprd: Annotated[
         str,
         Field(

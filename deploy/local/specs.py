@@ -167,7 +167,7 @@ class Specs:
             "--issuer-credentials", str(self.trust.issuer_dir), "--trust-domain", TRUST_DOMAIN,
             "--port", str(self.sentry_port), "--listen-address", "127.0.0.1",
             "--healthz-port", str(health), "--healthz-listen-address", "127.0.0.1",
-            "--enable-metrics=false", "--metrics-listen-address", "127.0.0.1", "--log-as-json",
+            "--log-as-json",
         )  # fmt: skip
         probe = self.http_ready(health, "/healthz")
 
@@ -180,18 +180,24 @@ class Specs:
         return ProcessSpec("sentry", "infra", argv, env, ready, self._log("sentry"), self.sentry_port)
 
     def jaeger(self) -> ProcessSpec:
-        admin, unused = self.ports.free(), "127.0.0.1:0"
+        admin, grpc, unused = self.ports.free(), self.ports.free(), "127.0.0.1:0"
         query = self.settings.port_base + 2
         argv = (
             str(tools.built(tools.JAEGER)), "--memory.max-traces=2000", "--log-level=warn", "--query.enable-tracing=false",
             f"--collector.otlp.http.host-port=127.0.0.1:{self.otlp_port}", f"--query.http-server.host-port=127.0.0.1:{query}",
             f"--admin.http.host-port=127.0.0.1:{admin}", f"--query.grpc-server.host-port=127.0.0.1:{self.ports.free()}",
-            f"--collector.otlp.grpc.host-port={unused}", f"--collector.grpc-server.host-port={unused}",
+            f"--collector.otlp.grpc.host-port=127.0.0.1:{grpc}", f"--collector.grpc-server.host-port={unused}",
             f"--collector.http-server.host-port={unused}", f"--http-server.host-port={unused}",
             f"--processor.jaeger-binary.server-host-port={unused}", f"--processor.jaeger-compact.server-host-port={unused}",
             f"--processor.zipkin-compact.server-host-port={unused}",
         )  # fmt: skip
-        env = self._base_env() | {"SPAN_STORAGE_TYPE": "memory", "GOMEMLIMIT": "96MiB"}
+        env = self._base_env() | {
+            "SPAN_STORAGE_TYPE": "memory",
+            "GOMEMLIMIT": "96MiB",
+            # It would trace itself into whatever listens on OTLP's default port.
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{grpc}",
+            "OTEL_TRACES_SAMPLER": "always_off",
+        }
         ready = self.http_ready(query, "/api/services")
         # It holds traces in memory only: waiting for a slow shutdown would save nothing.
         return ProcessSpec("jaeger", "infra", argv, env, ready, self._log("jaeger"), query, stop_within_s=0.5)
@@ -214,7 +220,7 @@ class Specs:
             "DAPR_API_TOKEN": dapr_token,
             "APP_API_TOKEN": app_token,
             "FOREMESH_OTLP_ENDPOINT": self.otlp_endpoint,
-            "FOREMESH_CATALOG": str(REPO / "models/catalog"),
+            "FOREMESH_CATALOG": str(self.settings.catalog),
             "FOREMESH_TRACE_RATIO": str(self.settings.trace_ratio),
             "FOREMESH_STEP_S": str(self.settings.step_s),
             "FOREMESH_CAPACITY_RPS": str(self.settings.capacity_rps),
@@ -230,6 +236,8 @@ class Specs:
             env["FOREMESH_DIRECT"] = json.dumps({a: f"http://127.0.0.1:{p}" for a, p in self.direct.items()})
         if app_id in ("autoscaler", "dashboard"):
             env["FOREMESH_CONTROL_SOCKET"] = str(self.settings.control_socket)
+        if app_id == "predictor":
+            env["FOREMESH_HISTORY_FILE"] = str(self.run_dir / "history.csv")
         if app_id == "dashboard":
             env["FOREMESH_JAEGER_URL"] = self.settings.jaeger_url
         if (offset := APPS[app_id]) is not None:

@@ -78,6 +78,9 @@ async def supervise(settings: MeshSettings) -> int:
     code = 0
     began = time.monotonic()
     try:
+        mesh.prepare()
+        # Before the apps: the autoscaler asks for the replicas as soon as it is up.
+        runner = await control.listen(control.api(mesh, stop.set), settings.control_socket)
         starting = asyncio.create_task(mesh.start())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -87,7 +90,6 @@ async def supervise(settings: MeshSettings) -> int:
                 await starting
         else:
             starting.result()
-            runner = await control.listen(control.api(mesh, stop.set), settings.control_socket)
             log.info("serving after %.2f s at %s", time.monotonic() - began, settings.gateway_url)
             say("serving")
             await stopping

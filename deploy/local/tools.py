@@ -59,13 +59,7 @@ class GoTool:
 
 _DAPR_FLAGS = f"-s -w -X github.com/dapr/dapr/pkg/buildinfo.version={DAPR_VERSION}"
 SIDECAR = GoTool("sidecar", REPO / "edge/sidecar", ".", "slim Dapr sidecar", _DAPR_FLAGS)
-SENTRY = GoTool(
-    "sentry",
-    REPO / "edge/sidecar",
-    "github.com/dapr/dapr/cmd/sentry",
-    "Dapr's certificate authority",
-    _DAPR_FLAGS,
-)
+SENTRY = GoTool("sentry", REPO / "edge/sidecar", "./sentry", "Dapr's certificate authority", _DAPR_FLAGS)
 JAEGER = GoTool(
     "jaeger",
     REPO / "deploy/local/jaeger",

@@ -66,6 +66,13 @@ class Unit:
                 self.last_error or f"{self.name} was not ready within {within_s:.0f} s"
             ) from None
 
+    async def restart(self, within_s: float) -> None:
+        """End the first member in order; the rest of the unit follows it down and up again. Raises StartFailed."""
+        self._ready.clear()
+        if self.processes:
+            await self.processes[0].stop()
+        await self.until_ready(within_s)
+
     async def stop(self) -> None:
         """Take out of service, let what is in flight finish, end the processes: sidecar first, then app."""
         self._set("draining")

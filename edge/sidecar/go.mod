@@ -169,8 +169,6 @@ require (
 	sigs.k8s.io/yaml v1.4.0 // indirect
 )
 
-tool github.com/dapr/dapr/cmd/sentry
-
 // Dapr's own go.mod replaces these four; a replace does not travel with a requirement, so it is repeated here.
 replace (
 	github.com/chenzhuoyu/iasm => github.com/chenzhuoyu/iasm v0.9.0

@@ -1,0 +1,137 @@
+"""`foremesh bench ...`: figures that the README prints, measured on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json as jsonlib
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deploy.local import tools
+from deploy.local.settings import REPO, MeshSettings
+from foremesh import mesh as lifecycle
+from foremesh.mesh import Failed, MeshClient
+from foremesh.options import PortBase, exits, mesh_settings
+
+app = typer.Typer(
+    help="Measure on this machine; everything is compared within one run.", no_args_is_help=True
+)
+# Meshes of one bench stand this far apart.
+STRIDE = 200
+
+
+@app.callback()
+def bench() -> None:
+    """Measure on this machine; everything is compared within one run."""
+
+
+@app.command()
+@exits
+def mesh(
+    json: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=50)] = 5,
+    seconds: Annotated[float, typer.Option(help="Length of one measurement.", min=0.5, max=60)] = 3.0,
+    port_base: PortBase = 9700,
+) -> None:
+    """What a Dapr hop costs, and what the whole path takes: with mTLS, without, and without sidecars.
+
+    Three meshes of the same services run side by side and are measured in turn (A B C, C B A, ...), so that a drift of
+    the machine meets all of them. Replicas are not throttled here: what is measured is the path.
+
+    Exit codes: 0 measured, 1 a mesh did not start or did not answer.
+    """
+    from lab.bench_mesh import bench_hop, bench_paths  # noqa: PLC0415 (numpy is slow to import)
+    from lab.closed_loop import LoadFailed, LoadGenerator, intents_target  # noqa: PLC0415
+    from lab.utterances import read_utterances  # noqa: PLC0415
+
+    console = Console(highlight=False, stderr=True)
+    run = LoadGenerator(tools.built(tools.LOADGEN))
+    said = read_utterances(REPO / "models/data/utterances.tsv")
+    with contextlib.ExitStack() as stack:
+        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="foremesh-bench-")))
+        meshes: dict[str, MeshSettings] = {}
+        for number, wiring in enumerate(("mesh", "plaintext", "direct")):
+            console.print(f"starting: {wiring}")
+            settings = mesh_settings(
+                port_base + STRIDE * number,
+                wiring=wiring,
+                policy="static:1",
+                cpu_limit="threads",
+                state_dir=state,
+            )
+            stack.callback(lifecycle.stop, lifecycle.start(settings, leash=True))
+            meshes[wiring] = settings
+        mtls = MeshClient(meshes["mesh"])
+        try:
+            hops = bench_hop(*hop_targets(mtls), run, rounds=rounds, seconds=seconds, say=console.print)
+            paths = bench_paths(
+                *(intents_target(meshes[w].gateway_url, said) for w in ("mesh", "plaintext", "direct")),
+                run, rounds=rounds, seconds=seconds, say=console.print,
+            )  # fmt: skip
+        except LoadFailed as e:
+            raise Failed(str(e)) from None
+        seen = {w: MeshClient(meshes[w]).hops() for w in ("mesh", "plaintext")}
+    figures: dict[str, Any] = {**hops, **paths, "errors": hops["errors"] + paths["errors"], "hops_seen": seen}
+    if json:
+        json.write_text(jsonlib.dumps(figures, indent=2) + "\n")
+    show(figures)
+
+
+def hop_targets(client: MeshClient) -> tuple[Any, Any]:
+    """Tokenization called directly, and by routing through both sidecars; the tokens are read as their owner may."""
+    from lab.closed_loop import Target  # noqa: PLC0415
+
+    processes = {p["name"]: p for p in client.status()["processes"]}
+    tokenization, routing = (
+        environment(processes["tokenization"]["pid"]),
+        environment(processes["routing"]["pid"]),
+    )
+    body = [jsonlib.dumps({"model": "intent", "texts": ["turn on the kitchen light"]})]
+    direct = Target(
+        f"http://127.0.0.1:{processes['tokenization']['port']}/v1/tokenize",
+        body,
+        {"dapr-api-token": tokenization["APP_API_TOKEN"]},
+        '"ids"',
+    )
+    hop = Target(
+        f"http://127.0.0.1:{routing['DAPR_HTTP_PORT']}/v1.0/invoke/tokenization/method/v1/tokenize",
+        body,
+        {"dapr-api-token": routing["DAPR_API_TOKEN"]},
+        '"ids"',
+    )
+    return direct, hop
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment of a process of ours."""
+    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the figures as a table."""
+    table = Table(box=None, header_style="bold")
+    table.add_column("connections")
+    for name in ("mTLS", "mTLS off", "no sidecars"):
+        table.add_column(f"{name}: RPS", justify="right")
+        table.add_column("p50 / p99 ms", justify="right")
+    for n in ("1", "8", "64"):
+        cells = []
+        for which in ("path", "mtls_off_path", "direct_path"):
+            point = figures[which][n]
+            cells += [f"{point['rps']:.0f}", f"{point['p50_ms']:.2f} / {point['p99_ms']:.2f}"]
+        table.add_row(n, *cells)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"one hop adds {figures['hop_added_p50_ms']:.2f} ms at p50, {figures['hop_added_p99_ms']:.2f} ms at p99; "
+        f"{figures['hop_rps_32']:.0f} RPS at 32 connections (direct {figures['direct_rps_32']:.0f})"
+    )
+    console.print(
+        f"at 64 connections the mesh does {figures['mesh_to_direct_64']:.2f} of what the bare services do"
+    )

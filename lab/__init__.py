@@ -1,0 +1,1 @@
+"""Experiments with traffic: traces, open-loop replay, scores, benches (see README.md)."""

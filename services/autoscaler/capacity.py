@@ -1,0 +1,71 @@
+"""How many requests per second one replica serves, learned from what the replicas do."""
+
+from __future__ import annotations
+
+MEASURABLE = 0.4
+"""Share of the quota above which a sample tells the capacity; below it only gives a lower bound."""
+
+WIDEST = 4.0
+"""The estimate stays within this factor of the first guess, both ways."""
+
+_LEAST_UTILISATION = 0.05  # a division by less than this is a division by noise
+_OUTLIER = 2.0
+_SLOW, _FAST = 0.02, 0.2  # weight of a sample at MEASURABLE, and at full load
+_BOUND_WEIGHT = 0.1
+_BOUND_MARGIN = 0.9
+
+
+class CapacityEstimate:
+    """Requests per second that one replica serves at 100 % of its CPU quota.
+
+    A sample is throughput / utilisation. Batching makes the cost of a request fall as load rises, so a
+    sample at low load understates the capacity: below `MEASURABLE` it can only raise the estimate. Above, it
+    counts the more the fuller the replicas were. One sample moves the estimate little, however wild it is,
+    and all of them together no further than `WIDEST` from `initial_rps`, where one was given.
+    """
+
+    def __init__(self, initial_rps: float | None = None) -> None:
+        """initial_rps: a first guess, from a calibration; raises ValueError unless it is above zero."""
+        if initial_rps is not None and not initial_rps > 0:
+            raise ValueError(f"capacity {initial_rps} req/s is not above zero")
+        self._rps = initial_rps
+        self._least = initial_rps / WIDEST if initial_rps is not None else 0.0
+        self._most = initial_rps * WIDEST if initial_rps is not None else float("inf")
+        self._bound: float | None = None
+        self.samples = 0
+
+    @property
+    def rps(self) -> float | None:
+        """The estimate; None while there was neither a first guess nor a sample that tells."""
+        return self._rps
+
+    def learn(self, completed_rps: float, utilisation: float, ready: int) -> None:
+        """Take in one sample of a time in which the number of ready replicas did not change.
+
+        completed_rps: requests per second that all replicas finished. utilisation: mean share of the quota
+        over the replicas. ready: how many there were. What cannot be a sample (no replica, no load) is
+        ignored.
+        """
+        if ready < 1 or completed_rps <= 0 or utilisation < _LEAST_UTILISATION:
+            return
+        sample = completed_rps / ready / utilisation
+        self.samples += 1
+        if utilisation < MEASURABLE:
+            self._raise_bound(sample)
+        elif self._rps is None:
+            self._rps = sample
+        else:
+            fullness = min(1.0, (utilisation - MEASURABLE) / (1.0 - MEASURABLE))
+            weight = _SLOW + fullness * (_FAST - _SLOW)
+            believable = min(max(sample, self._rps / _OUTLIER), self._rps * _OUTLIER)
+            self._rps += weight * (believable - self._rps)
+        if self._rps is not None:
+            self._rps = min(max(self._rps, self._least), self._most)
+
+    def _raise_bound(self, sample: float) -> None:
+        # Smoothed, clipped and with a margin: the bound must not ride on the luckiest of many noisy samples.
+        if self._rps is None:
+            return
+        start = min(sample, self._rps) if self._bound is None else self._bound
+        self._bound = start + _BOUND_WEIGHT * (min(sample, self._rps * _OUTLIER) - start)
+        self._rps = max(self._rps, self._bound * _BOUND_MARGIN)

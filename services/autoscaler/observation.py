@@ -1,0 +1,159 @@
+"""What a policy reads: one frozen observation, the same type live and replayed in the lab."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastView:
+    """Quantiles of the arrival rate in the time to come, as a policy sees them.
+
+    issued_at: end of the last step the forecaster knew, epoch seconds; horizons count from here. step_s:
+    seconds in one of its steps, which is also how often a new forecast is due. horizons_s: ascending,
+    seconds. quantiles: ascending, in 0..1. rates_rps: requests per second, one row per horizon, one entry
+    per quantile.
+    """
+
+    issued_at: float
+    step_s: float
+    horizons_s: tuple[float, ...]
+    quantiles: tuple[float, ...]
+    rates_rps: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the field, when the shapes or orders above do not hold."""
+        if not (math.isfinite(self.issued_at) and math.isfinite(self.step_s) and self.step_s > 0):
+            raise ValueError(f"forecast: issued_at {self.issued_at} or step_s {self.step_s} is no time")
+        for name, values in (("horizons_s", self.horizons_s), ("quantiles", self.quantiles)):
+            if not values or any(not a < b for a, b in pairwise(values)):
+                raise ValueError(f"forecast: {name} must be ascending and not empty, not {list(values)}")
+        if not (self.horizons_s[0] >= 0 and self.quantiles[0] >= 0 and self.quantiles[-1] <= 1):
+            raise ValueError("forecast: horizons_s must not be negative, quantiles must lie in 0..1")
+        if len(self.rates_rps) != len(self.horizons_s):
+            raise ValueError(
+                f"forecast: {len(self.rates_rps)} rows of rates_rps for {len(self.horizons_s)} horizons"
+            )
+        for row in self.rates_rps:
+            if len(row) != len(self.quantiles):
+                raise ValueError(
+                    f"forecast: a row of rates_rps has {len(row)} of {len(self.quantiles)} quantiles"
+                )
+            if any(not (math.isfinite(rate) and rate >= 0) for rate in row):
+                raise ValueError(f"forecast: rates_rps must be finite and not negative, not {list(row)}")
+
+    @classmethod
+    def from_message(cls, data: Mapping[str, Any]) -> ForecastView:
+        """The forecast in a message of topic `forecasts`; raises ValueError or KeyError for any other."""
+        try:
+            return cls(
+                issued_at=float(data["issued_at"]),
+                step_s=float(data["step_s"]),
+                horizons_s=tuple(float(h) for h in data["horizons_s"]),
+                quantiles=tuple(float(q) for q in data["quantiles"]),
+                rates_rps=tuple(tuple(float(rate) for rate in row) for row in data["rates_rps"]),
+            )
+        except TypeError as error:
+            raise ValueError(f"forecast: {error}") from error
+
+    def age_s(self, now: float) -> float:
+        """Seconds from the end of the last known step to `now`."""
+        return now - self.issued_at
+
+    def rate_at(self, horizon_s: float, quantile: float) -> float:
+        """Requests per second `horizon_s` after `issued_at`, linear between horizons and between quantiles.
+
+        Outside of those given the nearest holds: nothing is extrapolated.
+        """
+        by_horizon = [interpolated(quantile, self.quantiles, row) for row in self.rates_rps]
+        return interpolated(horizon_s, self.horizons_s, by_horizon)
+
+    def peak(self, from_s: float, to_s: float, quantile: float) -> float:
+        """Highest `rate_at` between two horizons.
+
+        This is the maximum of the quantiles, which is at most the quantile of the maximum: the joint law of
+        the steps is not in the message.
+        """
+        by_horizon = [interpolated(quantile, self.quantiles, row) for row in self.rates_rps]
+        # Piecewise linear, so the maximum lies at an end or at a horizon in between.
+        inside = [r for h, r in zip(self.horizons_s, by_horizon, strict=True) if from_s < h < to_s]
+        ends = (interpolated(end, self.horizons_s, by_horizon) for end in (from_s, to_s))
+        return max([*ends, *inside])
+
+
+def interpolated(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    """`ys` at `x`, linear between the ascending `xs`; beyond them the first or last value."""
+    right = bisect_left(xs, x)
+    if right == 0:
+        return ys[0]
+    if right == len(xs):
+        return ys[-1]
+    share = (x - xs[right - 1]) / (xs[right] - xs[right - 1])
+    return ys[right - 1] + share * (ys[right] - ys[right - 1])
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Everything a policy may know at one tick.
+
+    now: epoch seconds. arrivals: requests in each second, oldest first, the last one the newest second whose
+    report is due; None where the report is missing. wanted: replicas asked of the actuator so far. ready,
+    starting, draining: replicas in each state. start_delay_s: measured time from the order to a ready
+    replica, None until one was measured. capacity_rps: requests per second of one replica at 100 % of its
+    quota, None until learned. in_flight: requests between arrival and answer. queue: those of them that wait
+    for a replica. utilisation: share of its CPU quota that each ready replica used; fewer entries than
+    `ready` mean that some are missing.
+    """
+
+    now: float
+    arrivals: tuple[int | None, ...]
+    wanted: int
+    ready: int
+    starting: int = 0
+    draining: int = 0
+    min_replicas: int = 1
+    max_replicas: int = 1
+    start_delay_s: float | None = None
+    capacity_rps: float | None = None
+    in_flight: int = 0
+    queue: float = 0.0
+    utilisation: tuple[float, ...] = ()
+    forecast: ForecastView | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when the bounds or the capacity make no sense."""
+        if not 0 <= self.min_replicas <= self.max_replicas:
+            raise ValueError(
+                f"min_replicas {self.min_replicas} and max_replicas {self.max_replicas} exclude all"
+            )
+        if self.capacity_rps is not None and not self.capacity_rps > 0:
+            raise ValueError(f"capacity_rps {self.capacity_rps} is not above zero")
+
+    def known(self, seconds: int) -> list[int]:
+        """The counts that are known among the last `seconds` seconds, oldest first."""
+        return [count for count in self.arrivals[-seconds:] if count is not None]
+
+    def rate(self, seconds: int) -> float | None:
+        """Mean requests per second over what is known of the last `seconds` seconds; None if nothing is."""
+        known = self.known(seconds)
+        return sum(known) / len(known) if known else None
+
+    @property
+    def mean_utilisation(self) -> float | None:
+        """Mean share of the CPU quota over the ready replicas that were measured; None if none was."""
+        return sum(self.utilisation) / len(self.utilisation) if self.utilisation else None
+
+    @property
+    def unmeasured(self) -> int:
+        """Ready replicas without a utilisation."""
+        return max(0, self.ready - len(self.utilisation))
+
+    def bounded(self, replicas: float) -> int:
+        """`replicas`, rounded up and brought into min_replicas..max_replicas."""
+        # A sum such as 2.0000000000000004 is two replicas and not three.
+        return min(max(math.ceil(replicas - 1e-9), self.min_replicas), self.max_replicas)

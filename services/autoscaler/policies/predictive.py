@@ -1,0 +1,170 @@
+"""Scale before the traffic arrives: the forecast's quantile over the measured start delay, and the last
+seconds.
+
+A forecast is made of minutes, a burst of seconds: the higher of the two decides.
+"""
+
+from __future__ import annotations
+
+import math
+
+from services.autoscaler.counterfactual import counterfactual
+from services.autoscaler.decision import Decision, Reason, percent
+from services.autoscaler.observation import Observation
+from services.autoscaler.policies.descent import Descent
+from services.autoscaler.policies.reactive import Need, reactive_floor
+
+GAP_S = 5
+"""Seconds without one known count after which the metric is taken for dead and everything is held."""
+
+FRESH_TICKS = 3
+"""Ticks after which a forecast is not used any more, unless told otherwise: each tick or so brings one."""
+
+UNKNOWN_START_DELAY_S = 5.0
+SHORTEST_HOLD_S = 10.0
+BLIND_UTILISATION = 0.7
+"""Share of the capacity to use without a forecast: the headroom that HPA and KPA keep."""
+
+DRAIN_S = 5.0
+_HOT = 1.1  # HPA's tolerance above the target, here for the measured CPU
+_HOT_TICKS = 2
+
+
+class Predictive:
+    """Up at once to the highest need, down one by one after a hold, nowhere while the metric is dead.
+
+    State: what was needed during the last hold, and for how many ticks the replicas have been hot.
+    """
+
+    name = "predictive"
+
+    def __init__(
+        self,
+        *,
+        tick_s: float = 2.0,
+        quantile: float = 0.9,
+        target_utilisation: float = 0.85,
+        queue_bound: int = 512,
+        forecast_max_age_s: float | None = None,
+    ) -> None:
+        """tick_s: seconds between two calls. quantile: of the forecast. target_utilisation: share of the
+        learned capacity to use. queue_bound: requests that wait at one replica before it sheds.
+        forecast_max_age_s: age beyond which a forecast is not used. Raises ValueError.
+        """
+        if not tick_s > 0:
+            raise ValueError(f"tick {tick_s} s is not above zero")
+        if not 0 < quantile < 1:
+            raise ValueError(f"quantile {quantile} is outside 0..1")
+        if not 0 < target_utilisation <= 1:
+            raise ValueError(f"target utilisation {target_utilisation} is outside 0..1")
+        self._tick_s = tick_s
+        self._quantile = quantile
+        self._target = target_utilisation
+        self._queue_bound = queue_bound
+        self._max_age_s = FRESH_TICKS * tick_s if forecast_max_age_s is None else forecast_max_age_s
+        self._descent = Descent(target_utilisation, longest_pause_s=FRESH_TICKS * tick_s)
+        self._hot_ticks = 0
+
+    def decide(self, observation: Observation) -> Decision:
+        """Weigh forecast, last seconds, backlog and measured CPU; the highest need decides."""
+        current = observation.wanted
+        hot = self._heat(observation)
+        if not observation.known(GAP_S):
+            self._descent.forget()
+            text = f"no count arrived in the last {GAP_S} s: the metric is dead, holding {current}"
+            return self._answer(observation, current, None, None, Reason("metric-gap", text))
+        forecast = self._forecast(observation)
+        remarks = [
+            part for part in (forecast, self._unmeasured_start(observation)) if isinstance(part, Reason)
+        ]
+        ahead = forecast if isinstance(forecast, Need) else None
+        share = min(self._target, BLIND_UTILISATION) if isinstance(forecast, Reason) else self._target
+        floor = reactive_floor(observation, utilisation=share, drain_s=DRAIN_S)
+        needs = [need for need in (ahead, floor, hot) if need is not None]
+        if not needs:
+            self._descent.forget()
+            text = f"the capacity of a replica is not known, holding {current}"
+            return self._answer(observation, current, None, None, Reason("no-capacity", text), *remarks)
+        # The CPU's share says how hot the replicas are and not how much load there is.
+        demand = max((need.rate_rps for need in (ahead, floor) if need is not None), default=None)
+        top = max(needs, key=lambda need: need.replicas)
+        raw = math.ceil(top.replicas - 1e-9)
+        need = observation.bounded(raw)
+        why = Reason(top.reason.code, f"{top.reason.text} -> {raw}")
+        hold_s = self._hold_s(observation)
+        self._descent.remember(observation.now, need, hold_s)
+        if need >= current:
+            return self._answer(observation, raw, demand, ahead, why, *remarks)
+        wanted, how = self._descent.step(observation, need, demand, hold_s)
+        return self._answer(observation, wanted, demand, ahead, how, why, *remarks)
+
+    def _forecast(self, observation: Observation) -> Need | Reason | None:
+        """What the forecast asks for, or why it is not used; None while no replica's capacity is known."""
+        forecast, capacity = observation.forecast, observation.capacity_rps
+        blind = f"the last seconds decide, at {percent(min(self._target, BLIND_UTILISATION))}"
+        if forecast is None:
+            return Reason("no-forecast", f"no forecast yet: {blind}")
+        age = forecast.age_s(observation.now)
+        # One from the future comes from a clock that was set back, and speaks of another time.
+        if not -self._max_age_s <= age <= self._max_age_s:
+            return Reason("stale-forecast", f"the forecast is {age:.0f} s old: {blind}")
+        if capacity is None:
+            return None
+        lead, now = self._lead_s(observation), max(0.0, age)
+        peak = forecast.peak(now, now + lead, self._quantile)
+        each = capacity * self._target
+        text = (
+            f"forecast q{self._quantile:g} over the next {lead:.1f} s is {peak:.0f} req/s; "
+            f"a replica serves {each:.0f} req/s at {percent(self._target)}"
+        )
+        return Need(peak / each, peak, Reason("forecast", text))
+
+    def _heat(self, observation: Observation) -> Need | None:
+        """What the measured CPU asks for after two ticks above the target: the capacity was overrated."""
+        mean = observation.mean_utilisation
+        if mean is None or observation.unmeasured or observation.starting or mean <= self._target * _HOT:
+            self._hot_ticks = 0
+            return None
+        self._hot_ticks += 1
+        if self._hot_ticks < _HOT_TICKS:
+            return None
+        text = f"{observation.ready} ready use {percent(mean)} of their CPU, target {percent(self._target)}"
+        return Need(observation.ready * mean / self._target, 0.0, Reason("cpu", text))
+
+    def _unmeasured_start(self, observation: Observation) -> Reason | None:
+        if observation.start_delay_s is not None:
+            return None
+        text = f"no start of a replica was measured yet, assuming {UNKNOWN_START_DELAY_S:.0f} s"
+        return Reason("start-delay-unknown", text)
+
+    def _delay_s(self, observation: Observation) -> float:
+        return UNKNOWN_START_DELAY_S if observation.start_delay_s is None else observation.start_delay_s
+
+    def _hold_s(self, observation: Observation) -> float:
+        return max(2 * self._delay_s(observation), SHORTEST_HOLD_S)
+
+    def _lead_s(self, observation: Observation) -> float:
+        """A replica ordered now serves after its start delay and the next tick, and then stays for a hold."""
+        return self._delay_s(observation) + self._tick_s + self._hold_s(observation)
+
+    def _answer(
+        self,
+        observation: Observation,
+        wanted: int,
+        demand: float | None,
+        ahead: Need | None,
+        *reasons: Reason,
+    ) -> Decision:
+        bounded = observation.bounded(wanted)
+        if bounded != wanted:
+            bounds = f"{observation.min_replicas}..{observation.max_replicas}"
+            reasons = (*reasons, Reason("bounds", f"{wanted} is outside {bounds}: {bounded}"))
+        return Decision(
+            t=observation.now,
+            policy=self.name,
+            wanted=bounded,
+            previous=observation.wanted,
+            reasons=reasons,
+            counterfactual=counterfactual(observation, bounded, demand, queue_bound=self._queue_bound),
+            forecast_rps=None if ahead is None else ahead.rate_rps,
+        )

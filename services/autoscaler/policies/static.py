@@ -1,0 +1,40 @@
+"""A fixed number of replicas: the baseline, and the switch to scale by hand."""
+
+from __future__ import annotations
+
+from services.autoscaler.counterfactual import counterfactual
+from services.autoscaler.decision import RATE_WINDOW_S, Decision, Reason
+from services.autoscaler.observation import Observation
+
+
+class Static:
+    """Wants `replicas`, within the bounds of the observation."""
+
+    def __init__(self, replicas: int, *, queue_bound: int = 512) -> None:
+        """Raises ValueError for a negative count."""
+        if replicas < 0:
+            raise ValueError(f"static:{replicas} asks for fewer than no replicas")
+        self.replicas = replicas
+        self._queue_bound = queue_bound
+
+    @property
+    def name(self) -> str:
+        """`static:N`, as it is written in a setting."""
+        return f"static:{self.replicas}"
+
+    def decide(self, observation: Observation) -> Decision:
+        """Return the same count, whatever was observed."""
+        wanted = observation.bounded(self.replicas)
+        text = f"fixed at {self.replicas} by setting"
+        if wanted != self.replicas:
+            text += f", bounds {observation.min_replicas}..{observation.max_replicas} make it {wanted}"
+        return Decision(
+            t=observation.now,
+            policy=self.name,
+            wanted=wanted,
+            previous=observation.wanted,
+            reasons=(Reason("fixed", text),),
+            counterfactual=counterfactual(
+                observation, wanted, observation.rate(RATE_WINDOW_S), queue_bound=self._queue_bound
+            ),
+        )

@@ -1,0 +1,116 @@
+"""The model: what is refused at load, padding that changes nothing, scores and runners-up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from services.common.catalog import CatalogError, read_card
+from services.inference.model import Model, Query, softmax, top
+from tests.unit.common.catalog import LABELS, MAX_TOKENS, WORDS, write_card, write_entry, write_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return Model(read_card(write_entry(tmp_path_factory.mktemp("catalog"))), max_batch=8)
+
+
+def test_an_item_gets_the_same_answer_alone_and_beside_longer_ones(model: Model) -> None:
+    draw = np.random.default_rng(1)
+    queries = [
+        Query(draw.integers(1, len(WORDS), size).tolist(), 3) for size in (1, 2, 5, 9, MAX_TOKENS, 3, 1)
+    ]
+    alone = [model.run([query])[0] for query in queries]
+    together = model.run(queries)
+    for one, other in zip(alone, together, strict=True):
+        assert (one.status, one.intent) == (200, other.intent)
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+    assert len({outcome.intent for outcome in alone}) > 1
+
+
+def test_scores_are_probabilities_and_runners_up_descend_without_the_winner(model: Model) -> None:
+    outcomes = model.run([Query([5, 6, 7], 1), Query([8], 10), Query([9, 10], 3)])
+    assert [len(outcome.alternatives or ()) for outcome in outcomes] == [1, 10, 3]
+    for outcome in outcomes:
+        assert outcome.score is not None and outcome.alternatives is not None
+        scores = [outcome.score, *(other.score for other in outcome.alternatives)]
+        assert scores == sorted(scores, reverse=True)
+        assert min(scores) >= 0 and sum(scores) <= 1.0001
+        intents = [outcome.intent, *(other.intent for other in outcome.alternatives)]
+        assert len(set(intents)) == len(intents) and set(intents) <= set(LABELS)
+
+
+def test_few_classes_have_few_runners_up(tmp_path: Path) -> None:
+    folder = write_entry(tmp_path, labels=["yes", "no"])
+    (outcome,) = Model(read_card(folder), max_batch=2).run([Query([5], 10)])
+    assert outcome.alternatives is not None and len(outcome.alternatives) == 1
+    assert outcome.score is not None
+    assert outcome.score + outcome.alternatives[0].score == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ([], "ids is empty"),
+        ([1] * (MAX_TOKENS + 1), "reads at most 24"),
+        ([1, -1], "outside 0.."),
+        ([len(WORDS)], "outside 0.."),
+        ([10**30], "outside 0.."),
+        ([1, 2, len(WORDS) - 1], None),
+        ([0] * MAX_TOKENS, None),
+    ],
+)
+def test_ids_that_the_model_cannot_read_are_refused(model: Model, ids: list[int], said: str | None) -> None:
+    why = model.refuse(ids)
+    assert (why is None) if said is None else (why is not None and said in why)
+
+
+def test_softmax_and_top_are_right_for_large_and_equal_logits() -> None:
+    logits = np.array([[1000.0, 999.0, -1000.0], [0.0, 0.0, 0.0]], dtype=np.float32)
+    probabilities = softmax(logits)
+    assert probabilities[0] == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1)), 0.0])
+    assert probabilities[1] == pytest.approx([1 / 3] * 3)
+    assert top(np.array([[0.1, 0.5, 0.4], [0.7, 0.1, 0.2]]), 2).tolist() == [[1, 2], [0, 2]]
+    assert sorted(top(probabilities, 3)[1].tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_a_file_that_is_not_the_cards_is_refused(tmp_path: Path, name: str) -> None:
+    folder = write_entry(tmp_path)
+    card = read_card(folder)
+    (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+    with pytest.raises(CatalogError) as caught:
+        Model(card, max_batch=2)
+    for part in (str(folder / name), card.sha256[name], "actual", "export the model again"):
+        assert part in str(caught.value)
+
+
+def test_models_that_break_the_catalogs_contract_are_refused(tmp_path: Path) -> None:
+    folder = write_entry(tmp_path)
+    (folder / "model.onnx").write_bytes(b"no model")
+    write_card(folder)
+    with pytest.raises(CatalogError, match=r"model\.onnx cannot be loaded by ONNX Runtime"):
+        Model(read_card(folder), max_batch=2)
+    write_model(folder / "model.onnx", classes=7)
+    write_card(folder)
+    with pytest.raises(CatalogError, match=r"shape \(1, 7\); its card names 64 labels"):
+        Model(read_card(folder), max_batch=2)
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "other",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    other = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(other, str(folder / "model.onnx"))
+    write_card(folder)
+    with pytest.raises(CatalogError, match=r"inputs \['x'\] and outputs \['y'\]"):
+        Model(read_card(folder), max_batch=2)
+    (folder / "tokenizer.json").write_text('{"model":{"vocab":{}}}')
+    write_card(folder)
+    with pytest.raises(CatalogError, match="empty vocabulary"):
+        Model(read_card(folder), max_batch=2)

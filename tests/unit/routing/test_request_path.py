@@ -1,0 +1,267 @@
+"""Tokenization, inference and routing as real processes: an answer end to end, its trace, start and end."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.unit.common.catalog import LABELS, write_entry
+from tests.unit.common.client import validate
+from tests.unit.routing.processes import Service, request_path
+
+
+class Collector:
+    """An OTLP/HTTP collector that keeps the spans it is sent."""
+
+    def __init__(self) -> None:
+        self.spans: list[dict[str, Any]] = []
+        keep = self.spans
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if self.headers.get("content-encoding") == "gzip":
+                    body = gzip.decompress(body)
+                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    names = {item.key: item.value.string_value for item in resource.resource.attributes}
+                    for scope in resource.scope_spans:
+                        keep.extend(_plain(span, names["service.name"]) for span in scope.spans)
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                return
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def wait(self, count: int) -> list[dict[str, Any]]:
+        """Return the spans once there are `count` of them."""
+        for _ in range(1000):
+            if len(self.spans) >= count:
+                break
+            time.sleep(0.01)
+        return self.spans
+
+
+def _plain(span: Any, service: str) -> dict[str, Any]:
+    values = {item.key: getattr(item.value, str(item.value.WhichOneof("value"))) for item in span.attributes}
+    return {
+        "service": service,
+        "name": span.name,
+        "trace": span.trace_id.hex(),
+        "id": span.span_id.hex(),
+        "parent": span.parent_span_id.hex(),
+        "links": [link.trace_id.hex() for link in span.links],
+        "attributes": values,
+    }
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[dict[str, Service]]:
+    catalog = tmp_path_factory.mktemp("catalog")
+    write_entry(catalog)
+    with request_path(
+        catalog, tmp_path_factory.mktemp("logs"), FOREMESH_OTLP_ENDPOINT=collector.endpoint
+    ) as services:
+        yield services
+
+
+def test_an_answer_end_to_end(path: dict[str, Service]) -> None:
+    status, answer = path["routing"].ask("POST", "/v1/intents", {"text": "turn on the light"})
+    assert status == 200
+    validate("intents-response", answer)
+    assert answer["intent"] in LABELS and answer["degraded"] is False
+    assert answer["replica"] == "inference"
+    again = path["routing"].ask("POST", "/v1/intents", {"text": "Turn  on the LIGHT"})[1]
+    assert (again["intent"], again["score"]) == (answer["intent"], pytest.approx(answer["score"], abs=1e-5))
+
+
+def test_concurrent_answers_are_those_given_alone(path: dict[str, Service]) -> None:
+    texts = [f"w{n} w{(7 * n) % 100} light" for n in range(80)]
+
+    def ask(text: str) -> str:
+        status, answer = path["routing"].ask("POST", "/v1/intents", {"text": text})
+        assert status == 200, answer
+        return str(answer["intent"])
+
+    alone = [ask(text) for text in texts]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(ask, texts * 5)) == alone * 5
+    assert len(set(alone)) > 5
+
+
+@pytest.mark.parametrize("app", ["tokenization", "inference", "routing"])
+def test_a_wrong_token_is_a_401(path: dict[str, Service], app: str) -> None:
+    for token in ("", "wrong"):
+        for method, where in (("POST", "/v1/intents"), ("POST", "/v1/infer"), ("GET", "/v1/models")):
+            status, document = path[app].ask(method, where, {}, {"dapr-api-token": token})
+            assert status == 401
+            validate("problem", document)
+
+
+def test_a_sampled_request_is_one_trace_through_the_three_services(
+    path: dict[str, Service], collector: Collector
+) -> None:
+    traces = [f"{n:032x}" for n in (0xA1, 0xA2, 0xA3)]
+    del collector.spans[:]
+    path["routing"].ask(
+        "POST",
+        "/internal/intents",
+        {
+            "items": [
+                {"body": '{"text":"play"}', "deadline_ms": 5000},
+                *(
+                    {
+                        "body": '{"text":"play music"}',
+                        "deadline_ms": 5000,
+                        "traceparent": f"00-{trace}-{'b' * 16}-01",
+                    }
+                    for trace in traces
+                ),
+                {"body": '{"text":"on"}', "deadline_ms": 5000, "traceparent": f"00-{'d' * 32}-{'b' * 16}-00"},
+            ]
+        },
+    )
+    spans = collector.wait(12)
+    tree = sorted((span["service"], span["name"]) for span in spans if span["trace"] == traces[0])
+    assert tree == [
+        ("inference", "infer"),
+        ("inference", "run"),
+        ("routing", "call inference"),
+        ("routing", "call tokenization"),
+        ("routing", "intents"),
+        ("tokenization", "tokenize"),
+    ]
+    for trace in traces[1:]:
+        names = sorted(span["name"] for span in spans if span["trace"] == trace)
+        assert names == ["call inference", "call tokenization", "intents"]
+        assert [span["links"] for span in spans if span["trace"] == trace and span["name"] != "intents"] == [
+            [traces[0]],
+            [traces[0]],
+        ]
+    assert len(spans) == 12
+    by_name = {span["name"]: span for span in spans if span["trace"] == traces[0]}
+    for child, parent in (
+        ("run", "infer"),
+        ("infer", "call inference"),
+        ("tokenize", "call tokenization"),
+        ("call inference", "intents"),
+        ("call tokenization", "intents"),
+    ):
+        assert by_name[child]["parent"] == by_name[parent]["id"]
+    assert by_name["intents"]["parent"] == "b" * 16
+    for name in ("run", "infer", "tokenize", "call inference", "call tokenization"):
+        about = by_name[name]["attributes"]
+        assert (about["batch.size"], about["model"], about["tier"]) == (5, "intent", "tiny")
+        assert about["replica"]
+
+
+def test_a_request_that_is_not_sampled_makes_no_span(path: dict[str, Service], collector: Collector) -> None:
+    del collector.spans[:]
+    path["routing"].ask(
+        "POST", "/v1/intents", {"text": "play"}, {"traceparent": f"00-{'e' * 32}-{'b' * 16}-00"}
+    )
+    path["routing"].ask("POST", "/v1/intents", {"text": "play"})
+    time.sleep(1.5)
+    assert collector.spans == []
+
+
+def test_health_and_metrics_are_open(path: dict[str, Service]) -> None:
+    for service in path.values():
+        for where in ("/healthz", "/readyz"):
+            assert service.ask("GET", where, headers={"dapr-api-token": ""})[0] == 200
+
+
+def test_a_replica_that_is_gone_is_a_cached_answer_or_a_503_and_comes_back(tmp_path: Path) -> None:
+    write_entry(tmp_path / "catalog")
+    with request_path(tmp_path / "catalog", tmp_path) as services:
+        routing, inference = services["routing"], services["inference"]
+        assert routing.ask("POST", "/v1/intents", {"text": "play"})[1]["degraded"] is False
+        inference.process.send_signal(signal.SIGKILL)
+        inference.process.wait(5)
+        status, answer = routing.ask("POST", "/v1/intents", {"text": "play"})
+        assert (status, answer["degraded"]) == (200, True)
+        status, document = routing.ask("POST", "/v1/intents", {"text": "music"})
+        assert status == 503
+        validate("problem", document)
+        environment = {"FOREMESH_CATALOG": str(tmp_path / "catalog"), "FOREMESH_PORT": str(inference.port)}
+        back = services["inference"] = Service("inference", tmp_path, environment)
+        back.port = inference.port
+        back.wait_ready()
+        assert routing.ask("POST", "/v1/intents", {"text": "music"})[1]["degraded"] is False
+
+
+def test_sigterm_answers_what_is_in_flight_and_ends_with_0(tmp_path: Path) -> None:
+    write_entry(tmp_path / "catalog")
+    with request_path(tmp_path / "catalog", tmp_path) as services:
+        routing = services["routing"]
+        statuses: list[int] = []
+        stopping = threading.Event()
+
+        def load() -> None:
+            while not stopping.is_set():
+                try:
+                    statuses.append(routing.ask("POST", "/v1/intents", {"text": "play music"})[0])
+                except ConnectionError:
+                    return
+
+        threads = [threading.Thread(target=load) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        start = time.perf_counter()
+        code = routing.stop()
+        took = time.perf_counter() - start
+        stopping.set()
+        for thread in threads:
+            thread.join(10)
+        assert (code, set(statuses)) == (0, {200})
+        assert took < 5
+        for app in ("tokenization", "inference"):
+            assert services[app].stop() == 0
+        assert [service.log.read_text() for service in services.values()] == ["", "", ""]
+
+
+def test_a_changed_model_ends_the_start_with_a_reason(tmp_path: Path) -> None:
+    folder = write_entry(tmp_path / "catalog")
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    service = Service("inference", tmp_path, {"FOREMESH_CATALOG": str(tmp_path / "catalog")})
+    assert service.process.wait(20) == 1
+    said = service.log.read_text()
+    card = json.loads((folder / "card.json").read_text())
+    assert said.startswith("services.inference cannot start: ")
+    assert card["sha256"]["model.onnx"] in said and str(folder / "model.onnx") in said
+    assert "Traceback" not in said
+
+
+def test_a_wrong_setting_ends_the_start_naming_it_without_its_value(tmp_path: Path) -> None:
+    service = Service("tokenization", tmp_path, {"FOREMESH_WATCH_S": "soon"})
+    assert service.process.wait(20) == 1
+    said = service.log.read_text()
+    assert "watch_s" in said.lower() and "Traceback" not in said
