@@ -69,10 +69,10 @@ def mesh(
         mtls = MeshClient(meshes["mesh"])
         try:
             hops = bench_hop(*hop_targets(mtls), run, rounds=rounds, seconds=seconds, say=console.print)
-            paths = bench_paths(
-                *(intents_target(meshes[w].gateway_url, said) for w in ("mesh", "plaintext", "direct")),
-                run, rounds=rounds, seconds=seconds, say=console.print,
-            )  # fmt: skip
+            through, plain, bare = (
+                intents_target(meshes[w].gateway_url, said) for w in ("mesh", "plaintext", "direct")
+            )
+            paths = bench_paths(through, plain, bare, run, rounds=rounds, seconds=seconds, say=console.print)
         except LoadFailed as e:
             raise Failed(str(e)) from None
         seen = {w: MeshClient(meshes[w]).hops() for w in ("mesh", "plaintext")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -50,9 +51,9 @@ def test_scale_1_4_1_under_load(short_lived: RunningMesh) -> None:
     with Load(short_lived, connections=8) as load:
         for wanted in (4, 1):
             short_lived.client.scale("inference", wanted)
-            until(lambda wanted=wanted: ready(wanted), 40, f"{wanted} replicas are ready")
+            until(partial(ready, wanted), 40, f"{wanted} replicas are ready")
             moment = time.monotonic()
-            until(lambda moment=moment: load.answered_after(moment + 1.0), 5, "answers go on")
+            until(partial(load.answered_after, moment + 1.0), 5, "answers go on")
             for _ in range(60 if wanted == 4 else 0):
                 status, document = short_lived.ask()
                 assert status == 200
