@@ -145,7 +145,9 @@ class Mesh:
 
     def _on_down(self, unit: Unit) -> None:
         internal = self.specs.endpoints.get(unit.name, {}).get("internal")
-        if internal:
+        if internal and unit.state == "draining":
+            resolver.pass_over(self.specs.resolver_file, internal)
+        elif internal:
             resolver.forget(self.specs.resolver_file, internal)
 
     async def reconfigure(self, changes: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("an array", [], 400, "wrong-type"),
     ("empty text", {"text": ""}, 400, "empty-text"),
     ("blank text", {"text": " \t\n"}, 400, "empty-text"),
-    ("no text", {}, 400, "wrong-type"),
+    ("no text", {}, 400, "missing-field"),
     ("text is a number", {"text": 7}, 400, "wrong-type"),
     ("text is null", {"text": None}, 400, "wrong-type"),
     ("model is a list", {"text": "hi", "model": []}, 400, "wrong-type"),
@@ -59,7 +59,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("1 MB of text", {"text": "a" * 1_000_000}, 413, "body-too-large"),
     ("too long a text", {"text": "a " * 4000}, 400, "text-too-long"),
     ("not UTF-8", b'{"text": "\xff\xfe"}', 400, "bad-json"),
-    ("deeply nested", b'{"text":' + b"[" * 20_000, 400, "bad-json"),
+    ("deeply nested", b'{"text":' + b"[" * 20_000, 400, "wrong-type"),
 ]
 
 
@@ -102,9 +102,10 @@ def test_text_in_any_script_is_answered(mesh: RunningMesh, text: str) -> None:
     ["/", "/v1", "/v1/intents/../models", "/internal/intents", "/metrics", "/v1.0/invoke/routing/method/x"],
 )
 def test_nothing_else_is_reachable_from_outside(mesh: RunningMesh, path: str) -> None:
-    reply = httpx.get(mesh.settings.gateway_url + path)
-    assert reply.status_code in (400, 404, 405)
-    assert "routing" not in reply.text
+    # http.client sends the path as it is; a friendlier client would tidy it up first.
+    status, _, document = mesh.exchange("GET", path, None, 10)
+    assert status in (400, 404)
+    assert "routing" not in document["detail"]
 
 
 def test_one_trace_spans_gateway_sidecars_and_services(mesh: RunningMesh) -> None:
@@ -132,9 +133,10 @@ def test_one_trace_spans_gateway_sidecars_and_services(mesh: RunningMesh) -> Non
         15,
         "the whole trace has arrived",
     )
-    # Both sides of each hop are sidecars; they name their spans after the call they carry.
-    assert sum("/v1/infer" in operation.lower() or "CallLocal" in operation for _, operation in spans) >= 1
-    assert len(spans) >= 8, spans
+    # Both sides of each of the three hops are sidecars, named after the call they carry.
+    for method in ("/internal/intents", "/v1/tokenize", "/v1/infer"):
+        assert any(method in operation for _, operation in spans), (method, spans)
+    assert {"gateway", "routing"} <= {name for name, _ in spans}
 
 
 def test_a_session_keeps_its_turns(mesh: RunningMesh) -> None:

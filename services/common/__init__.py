@@ -1,0 +1,3 @@
+"""What every Python service shares."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,137 @@
+"""The messages of the request path as Python types; the schemas beside this file say the same for every
+language.
+
+Unknown members are ignored between services, so that a newer caller can talk to an older callee during an
+upgrade. Times are milliseconds; `deadline_ms` is the time that is left, not a point in time, since clocks
+differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Raw, Struct
+
+
+class TokenizeRequest(Struct):
+    """Routing asks tokenization; without `tier` the model's default tier is meant."""
+
+    model: str
+    texts: list[str]
+    tier: str | None = None
+
+
+class TokenizeReply(Struct):
+    """Token ids per text, in order; `truncated` tells whose text was longer than the model reads."""
+
+    ids: list[list[int]]
+    truncated: list[bool]
+
+
+class InferItem(Struct):
+    """One text's token ids; `top_k` runners-up are wanted, `deadline_ms` is left for it."""
+
+    ids: list[int]
+    top_k: int = 3
+    deadline_ms: float = 5000.0
+
+
+class InferRequest(Struct):
+    """Routing asks inference."""
+
+    model: str
+    tier: str
+    items: list[InferItem]
+
+
+class InferRequestRaw(Struct):
+    """The same request with its items unread, for the case that one of them is not an item."""
+
+    model: str
+    tier: str
+    items: list[Raw]
+
+
+class Alternative(Struct):
+    """A runner-up: its intent and probability."""
+
+    intent: str
+    score: float
+
+
+class InferOutcome(Struct, omit_defaults=True):
+    """What became of one item: 200 with an answer, else 400, 503 or 504 with a `reason`."""
+
+    status: int
+    intent: str | None = None
+    score: float | None = None
+    alternatives: list[Alternative] | None = None
+    queue_ms: float | None = None
+    run_ms: float | None = None
+    reason: str | None = None
+    detail: str | None = None
+    retry_after_s: float | None = None
+
+
+class InferReply(Struct):
+    """Inference answers: who ran which model, and one outcome per item, in order."""
+
+    model: str
+    tier: str
+    version: str
+    replica: str
+    items: list[InferOutcome]
+
+
+class IntentsItem(Struct):
+    """One user's request inside a coalesced call: `body` is what the user sent, as it came."""
+
+    body: str
+    deadline_ms: float
+    traceparent: str | None = None
+
+
+class IntentsRequest(Struct):
+    """The gateway asks routing."""
+
+    items: list[IntentsItem]
+
+
+class Timings(Struct):
+    """Where the time of one answer went, in milliseconds."""
+
+    total: float
+    tokenize: float
+    queue: float
+    infer: float
+
+
+class Answer(Struct):
+    """What the user gets; `degraded` tells that it comes from the cache because the mesh could not compute
+    it.
+    """
+
+    intent: str
+    score: float
+    alternatives: list[Alternative]
+    model: str
+    tier: str
+    version: str
+    degraded: bool
+    timings_ms: Timings
+    trace_id: str | None
+    replica: str
+
+
+class IntentsOutcome(Struct, omit_defaults=True):
+    """One item of routing's reply: an HTTP status and the body that belongs to it."""
+
+    status: int
+    body: Answer | dict[str, Any]
+    retry_after_s: float | None = None
+
+
+class IntentsReply(Struct):
+    """Routing answers the gateway, one outcome per item, in order."""
+
+    items: list[IntentsOutcome]

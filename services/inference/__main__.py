@@ -1,0 +1,9 @@
+"""`python -m services.inference`: run the service as its environment says."""
+
+from __future__ import annotations
+
+from services.common.app import run
+from services.inference.app import create
+from services.inference.settings import Settings
+
+run(Settings, create)

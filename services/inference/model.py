@@ -1,0 +1,149 @@
+"""One ONNX model of the catalog: loaded, verified, warmed up, and run on batches of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from services.common.catalog import Card, CatalogError, read_verified
+from services.contracts.messages import Alternative, InferOutcome
+
+
+class Query(NamedTuple):
+    """What the model is asked: token ids, and how many runners-up to name."""
+
+    ids: list[int]
+    top_k: int
+
+
+class _AddedToken(msgspec.Struct):
+    id: int
+
+
+class _Vocabulary(msgspec.Struct):
+    vocab: dict[str, int] | list[Any] = {}
+
+
+class _TokenizerFile(msgspec.Struct):
+    model: _Vocabulary
+    added_tokens: list[_AddedToken] = []
+
+
+class Model:
+    """A session over `card`'s model; making one takes the load and a warm-up of `max_batch` items.
+
+    Raises `CatalogError` when a file is not the one the card describes or does not keep the catalog's
+    contract.
+    """
+
+    def __init__(self, card: Card, *, max_batch: int, threads: int = 1) -> None:
+        self.card = card
+        self.vocabulary = _vocabulary_size(card)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        # A spinning thread would burn the quota of a replica that lives on a tenth of a core.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        # Batches differ in size and length from run to run, so a plan of the last run's memory never fits.
+        options.enable_mem_pattern = False
+        options.log_severity_level = 3
+        content = read_verified(card, "model.onnx")
+        path = card.folder / "model.onnx"
+        try:
+            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the binding has no common base class for its errors
+            raise CatalogError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
+        inputs = sorted(value.name for value in self._session.get_inputs())
+        outputs = sorted(value.name for value in self._session.get_outputs())
+        if inputs != ["ids", "lengths"] or "logits" not in outputs:
+            raise CatalogError(
+                f"{path} has inputs {inputs} and outputs {outputs}; a catalog model has "
+                "inputs ids, lengths and output logits"
+            )
+        self._labels = card.labels
+        self._warm_up(max_batch)
+
+    def refuse(self, ids: Sequence[int]) -> str | None:
+        """Return why the model cannot read `ids`, or None when it can."""
+        if not ids:
+            return "ids is empty; a model reads at least one token"
+        if len(ids) > self.card.max_tokens:
+            return f"ids has {len(ids)} tokens; {self.card.key} reads at most {self.card.max_tokens}"
+        if min(ids) < 0 or max(ids) >= self.vocabulary:
+            return f"ids holds a token outside 0..{self.vocabulary - 1}, the vocabulary of {self.card.key}"
+        return None
+
+    def run(self, queries: Sequence[Query]) -> list[InferOutcome]:
+        """Return an outcome with status 200 per query, in order; one run for all of them."""
+        probabilities = softmax(self._logits([query.ids for query in queries]))
+        classes = probabilities.shape[1]
+        wanted = min(classes, 1 + max(query.top_k for query in queries))
+        best = top(probabilities, wanted)
+        scores = np.round(np.take_along_axis(probabilities, best, axis=1), 6).tolist()
+        outcomes = []
+        for query, order, score in zip(queries, best.tolist(), scores, strict=True):
+            named = [
+                Alternative(self._labels[at], value)
+                for at, value in zip(order[: query.top_k + 1], score, strict=False)
+            ]
+            outcomes.append(InferOutcome(200, named[0].intent, named[0].score, named[1:]))
+        return outcomes
+
+    def _logits(self, rows: list[list[int]]) -> NDArray[np.float32]:
+        lengths = [len(row) for row in rows]
+        ids = np.zeros((len(rows), max(lengths)), dtype=np.int64)
+        for at, row in enumerate(rows):
+            ids[at, : len(row)] = row
+        feed = {"ids": ids, "lengths": np.asarray(lengths, dtype=np.int64)}
+        logits: NDArray[np.float32] = self._session.run(["logits"], feed)[0]
+        return logits
+
+    def _warm_up(self, max_batch: int) -> None:
+        path = self.card.folder / "model.onnx"
+        token = min(1, self.vocabulary - 1)
+        for batch, tokens in ((1, 1), (1, self.card.max_tokens), (max_batch, self.card.max_tokens)):
+            try:
+                logits = self._logits([[token] * tokens] * batch)
+            except Exception as error:  # as above
+                raise CatalogError(f"{path} cannot run {batch} x {tokens} tokens: {error}") from error
+            if logits.shape != (batch, len(self._labels)):
+                raise CatalogError(
+                    f"{path} returns logits of shape {logits.shape}; "
+                    f"its card names {len(self._labels)} labels"
+                )
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the probabilities of each row of `logits` [batch, classes]."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return result
+
+
+def top(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Return the columns of the `count` largest values of each row, largest first: [batch, count]."""
+    candidates = np.argpartition(values, -count, axis=1)[:, -count:]
+    order = np.argsort(-np.take_along_axis(values, candidates, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(candidates, order, axis=1)
+
+
+def _vocabulary_size(card: Card) -> int:
+    """Return one more than the largest token id of the entry's tokenizer."""
+    path = card.folder / "tokenizer.json"
+    try:
+        content = msgspec.json.decode(read_verified(card, "tokenizer.json"), type=_TokenizerFile)
+    except ValueError as error:
+        raise CatalogError(f"{path} is not a tokenizer: {error}") from error
+    vocab = content.model.vocab
+    ids = [len(vocab) - 1] if isinstance(vocab, list) else list(vocab.values())
+    ids += [token.id for token in content.added_tokens]
+    if not ids or max(ids) < 0:
+        raise CatalogError(f"{path} has an empty vocabulary")
+    return max(ids) + 1

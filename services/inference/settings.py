@@ -1,0 +1,29 @@
+"""Settings of the inference service."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from services.common.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """What inference is told by its environment."""
+
+    app_id: str = Field(default="inference", description="Dapr app-id of this service.")
+    model: str = Field(default="intent", description="Model of the catalog that this replica serves.")
+    tier: str = Field(default="tiny", description="Tier of the model that this replica serves.")
+    queue_items: int = Field(
+        default=512, ge=1, description="Items that may wait for a run; more are shed with a 503."
+    )
+    max_batch: int = Field(default=32, ge=1, description="Items that go into one run at most.")
+    max_items: int = Field(default=256, ge=1, description="Items in one call; more are refused.")
+    threads: int = Field(default=1, ge=1, description="Threads that ONNX Runtime uses inside one run.")
+    registry_every_s: float = Field(
+        default=60.0, gt=0, description="Seconds between two registrations of the model in the registry."
+    )
+    registry_attempts: int = Field(
+        default=8,
+        ge=1,
+        description="Attempts per registration, with growing pauses, before it waits its turn.",
+    )

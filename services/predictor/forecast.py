@@ -1,0 +1,105 @@
+"""What a forecast is, and what answers one: the interface of every forecaster, live and in the lab."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+HORIZONS = (1, 2, 3, 5, 10)
+"""Steps ahead that a forecast covers; horizon h is the step that ends h steps after `issued_at`."""
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+"""Quantiles given for each horizon, ascending."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Quantiles of the arrival rate in the steps to come.
+
+    issued_at: end of the last step that was known, in epoch seconds; horizons count from here.
+    step_s: length of a step in seconds. level_rps: rate in the last known step, requests per second.
+    model: the forecaster that answered. horizons_s: ascending, seconds. quantiles: ascending.
+    rates_rps: requests per second, [horizon, quantile], never negative, never falling along a row.
+    history_steps: known steps behind the forecast. compute_ms: wall time that it took.
+    """
+
+    issued_at: float
+    step_s: float
+    model: str
+    level_rps: float
+    horizons_s: tuple[float, ...]
+    quantiles: tuple[float, ...]
+    rates_rps: Floats
+    history_steps: int
+    compute_ms: float
+
+    @classmethod
+    def from_counts(
+        cls, counts: Floats, *, model: str, history: Floats, step_s: float, now: float, compute_ms: float
+    ) -> "Forecast":
+        """Make a forecast from requests per step, [horizon, quantile], put in order and kept above zero."""
+        known = history[np.isfinite(history)]
+        return cls(
+            issued_at=now,
+            step_s=step_s,
+            model=model,
+            level_rps=float(max(known[-1], 0.0)) / step_s if known.size else 0.0,
+            horizons_s=tuple(h * step_s for h in HORIZONS),
+            quantiles=QUANTILES,
+            rates_rps=np.sort(np.maximum(counts, 0.0), axis=1) / step_s,
+            history_steps=int(known.size),
+            compute_ms=compute_ms,
+        )
+
+    def at(self, horizon_s: float, quantile: float) -> float:
+        """The rate (requests per second) at any horizon and quantile, linear between those given.
+
+        Outside of them the nearest one holds: a horizon shorter than a step has the spread of a whole step,
+        and nothing is extrapolated. Raises ValueError for a quantile outside 0..1 or a negative horizon.
+        """
+        if not 0.0 <= quantile <= 1.0:
+            raise ValueError(f"quantile {quantile} is outside 0..1")
+        if not horizon_s >= 0.0:
+            raise ValueError(f"horizon {horizon_s} s is negative")
+        by_horizon = [float(np.interp(quantile, self.quantiles, row)) for row in self.rates_rps]
+        return float(np.interp(horizon_s, self.horizons_s, by_horizon))
+
+    def named(self, model: str) -> "Forecast":
+        """The same forecast under another name."""
+        return replace(self, model=model)
+
+    def event(self) -> dict[str, Any]:
+        """The message of topic `forecasts` (services/contracts/forecasts.schema.json)."""
+        return {
+            "issued_at": self.issued_at,
+            "step_s": self.step_s,
+            "model": self.model,
+            "level_rps": round(self.level_rps, 6),
+            "horizons_s": list(self.horizons_s),
+            "quantiles": list(self.quantiles),
+            "rates_rps": [[round(float(rate), 6) for rate in row] for row in self.rates_rps],
+            "history_steps": self.history_steps,
+            "compute_ms": round(self.compute_ms, 3),
+        }
+
+
+class Forecaster(Protocol):
+    """Anything that turns a history of counts into a forecast: one file per forecaster."""
+
+    @property
+    def name(self) -> str:
+        """What `Forecast.model` says when this one answered."""
+
+    def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
+        """Forecast from `history`: requests per step, oldest first, NaN where nothing is known.
+
+        step_s: length of a step in seconds. now: end of the last step, epoch seconds. Time comes in as an
+        argument so that the lab can replay it. Raises ColdStart when the history is too short to answer.
+        """
+
+
+class ColdStart(Exception):
+    """A forecaster was asked before it had history enough; the message says how much it has and needs."""

@@ -1,0 +1,65 @@
+"""The forecast as it stands: history in, forecast out, no input or output of its own."""
+
+import numpy as np
+
+from services.predictor.champion import CONTEXT_STEPS, Champion
+from services.predictor.features import LAGS
+from services.predictor.forecast import Floats, Forecast
+from services.predictor.history import History, Verdict
+
+LADDER_S = (1, 2, 5, 10, 15, 30, 60, 120, 300)
+"""Step lengths used while there is too little history for the one that is set."""
+
+WARM_STEPS = 20
+"""Known steps in the window that make a step length usable; the last one must be known, too."""
+
+
+class Live:
+    """What the service knows of the traffic; time comes in as an argument.
+
+    A forecaster needs steps, and a young history has few long ones. So the longest step up to `step_s` is
+    taken of which there are WARM_STEPS: forecasts begin with the first second, reach further as the history
+    grows, and say their step.
+    """
+
+    def __init__(
+        self, history: History, champion: Champion, *, step_s: int, silence_s: float, started: float
+    ) -> None:
+        """silence_s: seconds without a report after which nothing is forecast; started: monotonic seconds."""
+        self.history = history
+        self.champion = champion
+        self._step_s = step_s
+        self._silence_s = silence_s
+        self._heard_at: float | None = None
+        self._started = started
+
+    def hear(self, instance: str, t: float, arrivals: float, *, now: float, monotonic: float) -> Verdict:
+        """Take one gateway's report of one second (see History.add)."""
+        verdict = self.history.add(instance, t, arrivals, now)
+        if verdict is Verdict.ACCEPTED:
+            self._heard_at = monotonic
+        return verdict
+
+    def silent_for(self, monotonic: float) -> float | None:
+        """Seconds since the last report (before the first: since the start) if that is silence, else None."""
+        age = monotonic - (self._started if self._heard_at is None else self._heard_at)
+        return age if self._heard_at is None or age > self._silence_s else None
+
+    def forecast(self, monotonic: float) -> Forecast | None:
+        """The forecast from the window that ends with the newest second; None in silence, which has none."""
+        end = self.history.end()
+        if end is None or self.silent_for(monotonic) is not None:
+            return None
+        step_s, steps = self._steps()
+        return self.champion.forecast(steps, float(step_s), float(end))
+
+    def _steps(self) -> tuple[int, Floats]:
+        """The longest usable step in seconds and the history in it; the shortest when none is usable."""
+        ladder = [step for step in LADDER_S if step < self._step_s]
+        for step in (self._step_s, *reversed(ladder)):
+            steps = self.history.steps(step, CONTEXT_STEPS)
+            # After an outage a long step is unknown for longer, and what was before it is no level of today.
+            if steps.size and np.isfinite(steps[-1]) and np.isfinite(steps[-LAGS:]).sum() >= WARM_STEPS:
+                return step, steps
+        shortest = (*ladder, self._step_s)[0]
+        return shortest, self.history.steps(shortest, CONTEXT_STEPS)

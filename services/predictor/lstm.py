@@ -1,0 +1,73 @@
+"""The LSTM forecaster: a trained network in ONNX Runtime, residual over the last level."""
+
+import hashlib
+import json
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import onnxruntime as ort
+
+from services.predictor import features
+from services.predictor.forecast import ColdStart, Floats, Forecast
+
+ARTEFACTS = Path(__file__).parent / "artefacts"
+"""The network that the project ships: forecaster.onnx and its card.json."""
+
+MIN_STEPS = 12
+"""Known steps in the window before the network is asked; it was trained on windows from 8 steps."""
+
+
+class BadArtefact(RuntimeError):
+    """The network on disk is not the one its card describes."""
+
+
+class Lstm:
+    """Loads the network once; a forecast is one run of it on one thread."""
+
+    name = "lstm"
+
+    def __init__(self, folder: Path = ARTEFACTS) -> None:
+        """Load forecaster.onnx from `folder`. Raises BadArtefact when its hash is not the card's."""
+        network = verified(folder)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+
+    def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
+        """See Forecaster.forecast. ColdStart with fewer than MIN_STEPS known steps among the last LAGS."""
+        started = perf_counter()
+        known = int(np.isfinite(history[-features.LAGS :]).sum())
+        if known < MIN_STEPS:
+            raise ColdStart(
+                f"the LSTM needs {MIN_STEPS} known steps of the last {features.LAGS}, has {known}"
+            )
+        encoded = features.encode(history[None, -features.LAGS :])
+        (residuals,) = self._session.run(None, {"window": encoded.window, "context": encoded.context})
+        return Forecast.from_counts(
+            encoded.counts(residuals)[0],
+            model=self.name,
+            history=history,
+            step_s=step_s,
+            now=now,
+            compute_ms=(perf_counter() - started) * 1e3,
+        )
+
+
+def verified(folder: Path) -> bytes:
+    """The bytes of forecaster.onnx in `folder`, after a look at its hash in card.json; BadArtefact if not."""
+    path, card = folder / "forecaster.onnx", folder / "card.json"
+    try:
+        network = path.read_bytes()
+        expected = json.loads(card.read_text(encoding="utf-8"))["sha256"]["forecaster.onnx"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadArtefact(
+            f"{folder}: needs forecaster.onnx and a card.json with its sha256: {error!r}"
+        ) from error
+    actual = hashlib.sha256(network).hexdigest()
+    if actual != expected:
+        raise BadArtefact(
+            f"{path}: sha256 {actual} is not the card's {expected}; restore the file or train it again"
+            " (python -m services.predictor.train)"
+        )
+    return network

@@ -1,0 +1,210 @@
+"""The two hops of an answer: text to ids (tokenization), ids to an answer (inference), each coalesced.
+
+What fails comes back as an exception in the item's place: `Unreachable` when a service could not be asked,
+`Problem` when it answered with a refusal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import msgspec
+from opentelemetry.trace import Span, Tracer
+from prometheus_client import Counter, Histogram
+
+from services.common.catalog import Card
+from services.common.coalesce import Coalescer
+from services.common.dapr import Dapr, DaprUnavailable
+from services.common.problems import Problem, overloaded
+from services.common.telemetry import logger
+from services.contracts.messages import (
+    InferItem,
+    InferOutcome,
+    InferReply,
+    InferRequest,
+    TokenizeReply,
+    TokenizeRequest,
+)
+from services.routing.settings import Settings
+from services.routing.spans import shared_call
+
+TOKENIZATION = "tokenization"
+INFERENCE = "inference"
+LOG_EVERY_S = 5.0
+
+CALLS = Counter("foremesh_routing_calls", "Calls to the next service.", ["app", "outcome"])
+BATCH = Histogram("foremesh_routing_call_items", "Items per call.", ["app"], buckets=(1, 2, 4, 8, 16, 32, 64))
+
+_encoder = msgspec.json.Encoder()
+_tokenized = msgspec.json.Decoder(TokenizeReply)
+_inferred = msgspec.json.Decoder(InferReply)
+
+log = logger("foremesh.routing")
+
+R = TypeVar("R")
+
+
+class Unreachable(Exception):
+    """The service `app` could not be asked; `why` is for the log."""
+
+    def __init__(self, app: str, why: str) -> None:
+        super().__init__(f"{app} cannot be reached: {why}")
+        self.app = app
+        self.why = why
+
+
+class Text(NamedTuple):
+    """A text on its way to tokenization; `deadline` is in `time.perf_counter` seconds."""
+
+    text: str
+    deadline: float
+    traceparent: str | None
+    span: Span | None
+
+
+class Ids(NamedTuple):
+    """Token ids on their way to inference."""
+
+    ids: list[int]
+    top_k: int
+    deadline: float
+    traceparent: str | None
+    span: Span | None
+
+
+class Inferred(NamedTuple):
+    """One answer of inference, with who gave it."""
+
+    outcome: InferOutcome
+    version: str
+    replica: str
+
+
+class Reach(msgspec.Struct):
+    """How the last call to a service went; times are epoch seconds."""
+
+    answered_at: float | None = None
+    failed_at: float | None = None
+    logged_at: float = 0.0
+
+
+class Hops:
+    """The hops of one catalog entry."""
+
+    def __init__(
+        self, card: Card, dapr: Dapr, settings: Settings, tracer: Tracer, reach: dict[str, Reach]
+    ) -> None:
+        self._card = card
+        self._dapr = dapr
+        self._timeout_s = settings.call_timeout_s
+        self._replica = settings.instance
+        self._tracer = tracer
+        self._reach = reach
+        self.tokenize: Coalescer[Text, list[int]] = Coalescer(
+            self._tokenize,
+            max_batch=settings.max_batch,
+            max_in_flight=settings.tokenization_calls,
+            max_queue=settings.queue_items,
+        )
+        self.infer: Coalescer[Ids, Inferred] = Coalescer(
+            self._infer,
+            max_batch=settings.max_batch,
+            max_in_flight=settings.inference_calls,
+            max_queue=settings.queue_items,
+        )
+
+    async def close(self) -> None:
+        """Wait for the calls that are out."""
+        await self.tokenize.close()
+        await self.infer.close()
+
+    async def _tokenize(self, texts: list[Text]) -> list[list[int]]:
+        request = TokenizeRequest(self._card.model, [text.text for text in texts], self._card.tier)
+        body = await self._ask(TOKENIZATION, "v1/tokenize", _encoder.encode(request), texts)
+        reply = self._read(TOKENIZATION, _tokenized, body)
+        if len(reply.ids) != len(texts):
+            raise self._failed(TOKENIZATION, f"it answered {len(reply.ids)} of {len(texts)} texts")
+        return reply.ids
+
+    async def _infer(self, items: list[Ids]) -> list[Inferred]:
+        now = time.perf_counter()
+        asked = [InferItem(item.ids, item.top_k, round((item.deadline - now) * 1e3, 1)) for item in items]
+        request = InferRequest(self._card.model, self._card.tier, asked)
+        body = await self._ask(INFERENCE, "v1/infer", _encoder.encode(request), items)
+        reply = self._read(INFERENCE, _inferred, body)
+        if len(reply.items) != len(items):
+            raise self._failed(INFERENCE, f"it answered {len(reply.items)} of {len(items)} items")
+        return [Inferred(outcome, reply.version, reply.replica) for outcome in reply.items]
+
+    async def _ask(self, app: str, method: str, body: bytes, items: Sequence[Text | Ids]) -> bytes:
+        left_s = max(item.deadline for item in items) - time.perf_counter()
+        BATCH.labels(app).observe(len(items))
+        with shared_call(
+            self._tracer,
+            app,
+            [item.span for item in items if item.span is not None],
+            items[0].traceparent,
+            {
+                "batch.size": len(items),
+                "model": self._card.model,
+                "tier": self._card.tier,
+                "replica": self._replica,
+            },
+        ) as traceparent:
+            try:
+                reply = await self._dapr.invoke(
+                    app,
+                    method,
+                    body,
+                    timeout_s=min(self._timeout_s, left_s),
+                    headers={"traceparent": traceparent},
+                )
+            except DaprUnavailable as error:
+                raise self._failed(app, error.why) from error
+            if reply.status == 503 and b'/problems/overloaded"' in reply.body:
+                CALLS.labels(app, "overloaded").inc()
+                raise overloaded(f"{app} has no room for more work")
+            if reply.status != 200:
+                said = reply.body[:200].decode("utf-8", "replace")
+                raise self._failed(app, f"status {reply.status}: {said}")
+        return reply.body
+
+    def _read(self, app: str, decoder: msgspec.json.Decoder[R], body: bytes) -> R:
+        try:
+            reply = decoder.decode(body)
+        except ValueError as error:
+            raise self._failed(app, f"its answer cannot be read: {error}") from error
+        CALLS.labels(app, "answered").inc()
+        self._reach[app].answered_at = time.time()
+        return reply
+
+    def _failed(self, app: str, why: str) -> Unreachable:
+        CALLS.labels(app, "failed").inc()
+        reach = self._reach[app]
+        now = time.time()
+        if reach.failed_at is None or now - reach.logged_at > LOG_EVERY_S:
+            log.warning("service cannot be reached", extra={"app": app, "why": why})
+            reach.logged_at = now
+        reach.failed_at = now
+        return Unreachable(app, why)
+
+
+def refusal(app: str, outcome: InferOutcome) -> Problem:
+    """Return the problem for an item that inference did not answer."""
+    if outcome.status == 503:
+        return overloaded(f"the queue of {app} is full", outcome.retry_after_s or 1.0)
+    if outcome.status == 504:
+        return Problem(
+            504,
+            "deadline-exceeded",
+            "Deadline exceeded",
+            f"the latency budget ran out in the queue of {app}",
+        )
+    return Problem(
+        500,
+        "refused-by-model",
+        "Refused by the model",
+        f"{app} could not run the model on this text: {outcome.detail or outcome.reason}",
+    )

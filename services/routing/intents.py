@@ -1,0 +1,290 @@
+"""Answering intents: a list of requests in, one outcome each out, whatever happens to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter as Tally
+from collections.abc import Sequence
+
+from opentelemetry.trace import Span, SpanKind, Tracer
+from prometheus_client import Counter, Histogram
+
+from services.common import problems, telemetry
+from services.common.catalog import Card
+from services.common.coalesce import QueueFull
+from services.common.dapr import Dapr
+from services.common.problems import Problem
+from services.common.telemetry import logger
+from services.contracts.messages import Answer, IntentsItem, IntentsOutcome, Timings
+from services.routing.answers import Answers, Kept
+from services.routing.hops import (
+    INFERENCE,
+    TOKENIZATION,
+    Hops,
+    Ids,
+    Inferred,
+    Reach,
+    Text,
+    Unreachable,
+    refusal,
+)
+from services.routing.outcomes import milliseconds, refused
+from services.routing.requests import Asked, read_request
+from services.routing.sessions import Sessions, Turn
+from services.routing.settings import Settings
+from services.routing.tiers import Tiers
+
+log = logger("foremesh.routing")
+
+REQUESTS = Counter("foremesh_routing_requests", "Requests by the status of their answer.", ["status"])
+DEGRADED = Counter("foremesh_routing_degraded", "Answers given from the cache.", ["source"])
+SECONDS = Histogram(
+    "foremesh_routing_seconds",
+    "Time from a request's arrival here to its answer.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+
+
+class TooLate(Exception):
+    """The latency budget ran out on the way."""
+
+
+class Request:
+    """A good request on its way; `result` is what the hops made of it. Times are `time.perf_counter`
+    seconds.
+    """
+
+    __slots__ = ("asked", "at", "deadline", "result", "span", "tokenized_s", "traceparent")
+
+    def __init__(
+        self, at: int, asked: Asked, deadline: float, traceparent: str | None, span: Span | None
+    ) -> None:
+        self.at = at
+        self.asked = asked
+        self.deadline = deadline
+        self.traceparent = traceparent
+        self.span = span
+        self.tokenized_s = 0.0
+        self.result: Inferred | Exception = TooLate()
+
+
+class Intents:
+    """The main job of the mesh, over the hops that do it and the caches that stand in for them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tiers: Tiers,
+        dapr: Dapr,
+        answers: Answers,
+        sessions: Sessions,
+        tracer: Tracer,
+    ) -> None:
+        self._settings = settings
+        self._tiers = tiers
+        self._dapr = dapr
+        self._answers = answers
+        self._sessions = sessions
+        self._tracer = tracer
+        self._hops: dict[str, Hops] = {}
+        self.reach = {TOKENIZATION: Reach(), INFERENCE: Reach()}
+
+    @property
+    def queued(self) -> dict[str, int]:
+        """Items that wait for a call, per hop."""
+        return {
+            TOKENIZATION: sum(hops.tokenize.queued for hops in self._hops.values()),
+            INFERENCE: sum(hops.infer.queued for hops in self._hops.values()),
+        }
+
+    async def close(self) -> None:
+        """Wait for the calls that are out."""
+        for hops in self._hops.values():
+            await hops.close()
+
+    async def answer(self, items: Sequence[IntentsItem]) -> list[IntentsOutcome]:
+        """Return one outcome per item, in order: 200 with an `Answer`, else a status with its problem
+        document.
+        """
+        received = time.perf_counter()
+        outcomes: dict[int, IntentsOutcome] = {}
+        by_card: dict[str, tuple[Card, list[Request]]] = {}
+        for at, item in enumerate(items):
+            span = telemetry.begin(
+                self._tracer,
+                "intents",
+                item.traceparent,
+                kind=SpanKind.SERVER,
+                attributes={"batch.size": len(items), "replica": self._settings.instance},
+            )
+            try:
+                asked = read_request(item.body)
+                card = self._tiers.choose(asked.model)
+            except Problem as problem:
+                outcomes[at] = refused(problem, item.traceparent, span)
+                continue
+            budget_ms = min(asked.budget_ms or self._settings.latency_budget_ms, item.deadline_ms)
+            request = Request(at, asked, received + budget_ms / 1e3, item.traceparent, span)
+            by_card.setdefault(card.key, (card, []))[1].append(request)
+        if len(by_card) == 1:
+            await self._answer_model(*next(iter(by_card.values())), received, outcomes)
+        elif by_card:
+            await asyncio.gather(
+                *(
+                    self._answer_model(card, requests, received, outcomes)
+                    for card, requests in by_card.values()
+                )
+            )
+        seconds = time.perf_counter() - received
+        for _ in outcomes:
+            SECONDS.observe(seconds)
+        for status, count in Tally(outcome.status for outcome in outcomes.values()).items():
+            REQUESTS.labels(str(status)).inc(count)
+        return [outcomes[at] for at in range(len(items))]
+
+    async def _answer_model(
+        self, card: Card, requests: list[Request], received: float, outcomes: dict[int, IntentsOutcome]
+    ) -> None:
+        left_s = max(request.deadline for request in requests) - time.perf_counter()
+        try:
+            async with asyncio.timeout(left_s):
+                await self._through(self._hops_of(card), requests, received)
+        except TimeoutError:
+            pass  # those without a result are too late
+        stored = await self._answers.read(card, self._lost(card, requests))
+        for request in requests:
+            outcomes[request.at] = self._outcome(card, request, received, stored)
+
+    async def _through(self, hops: Hops, requests: list[Request], received: float) -> None:
+        tokenized = await hops.tokenize.submit_many(
+            [Text(one.asked.text, one.deadline, one.traceparent, one.span) for one in requests]
+        )
+        now = time.perf_counter()
+        going: list[Request] = []
+        ids: list[Ids] = []
+        for request, tokens in zip(requests, tokenized, strict=True):
+            request.tokenized_s = now - received
+            if isinstance(tokens, Exception):
+                request.result = tokens
+            elif request.deadline > now:
+                going.append(request)
+                ids.append(
+                    Ids(tokens, request.asked.top_k, request.deadline, request.traceparent, request.span)
+                )
+        for request, result in zip(going, await hops.infer.submit_many(ids), strict=True):
+            request.result = result
+
+    def _lost(self, card: Card, requests: list[Request]) -> list[str]:
+        """Return the texts that nobody could be asked about and that this process has no answer for."""
+        return [
+            request.asked.text
+            for request in requests
+            if isinstance(request.result, Unreachable)
+            and request.deadline > time.perf_counter()
+            and self._answers.find(card, request.asked.text) is None
+        ]
+
+    def _outcome(
+        self, card: Card, request: Request, received: float, stored: dict[str, Kept]
+    ) -> IntentsOutcome:
+        result = request.result
+        if isinstance(result, Inferred):
+            if result.outcome.status == 200:
+                return self._answered(card, request, result, received)
+            return refused(refusal(INFERENCE, result.outcome), request.traceparent, request.span)
+        if isinstance(result, Unreachable | TooLate):
+            kept = self._answers.find(card, request.asked.text)
+            source = "redis" if kept is None else "memory"
+            kept = kept or stored.get(request.asked.text)
+            if kept is not None:
+                DEGRADED.labels(source).inc()
+                return self._degraded(card, request, kept, received)
+        return refused(self._problem(result, request, received), request.traceparent, request.span)
+
+    def _problem(self, result: Exception, request: Request, received: float) -> Problem:
+        if isinstance(result, Problem):
+            return result
+        if isinstance(result, QueueFull):
+            return problems.overloaded("too many requests wait in routing")
+        if isinstance(result, TooLate) or request.deadline <= time.perf_counter():
+            budget_ms = round((request.deadline - received) * 1e3)
+            return problems.deadline_exceeded(f"the latency budget of {budget_ms} ms ran out")
+        if isinstance(result, Unreachable):
+            return problems.unavailable(
+                f"{result.app} cannot be reached, and no recent answer is known for this text"
+            )
+        log.error("request failed", exc_info=result)
+        return problems.internal()
+
+    def _answered(self, card: Card, request: Request, result: Inferred, received: float) -> IntentsOutcome:
+        outcome = result.outcome
+        assert outcome.intent is not None and outcome.score is not None  # noqa: S101  # status 200 has both
+        alternatives = outcome.alternatives or []
+        now = time.time()
+        self._answers.keep(
+            card,
+            request.asked.text,
+            Kept(outcome.intent, outcome.score, alternatives, result.version, now),
+        )
+        answer = Answer(
+            outcome.intent,
+            outcome.score,
+            alternatives,
+            card.model,
+            card.tier,
+            result.version,
+            False,
+            Timings(
+                milliseconds(time.perf_counter() - received),
+                milliseconds(request.tokenized_s),
+                outcome.queue_ms or 0.0,
+                outcome.run_ms or 0.0,
+            ),
+            telemetry.trace_id(request.traceparent),
+            result.replica,
+        )
+        return self._given(request, answer, now)
+
+    def _degraded(self, card: Card, request: Request, kept: Kept, received: float) -> IntentsOutcome:
+        answer = Answer(
+            kept.intent,
+            kept.score,
+            kept.alternatives[: request.asked.top_k],
+            card.model,
+            card.tier,
+            kept.version,
+            True,
+            Timings(milliseconds(time.perf_counter() - received), 0.0, 0.0, 0.0),
+            telemetry.trace_id(request.traceparent),
+            self._settings.instance,
+        )
+        return self._given(request, answer, time.time())
+
+    def _given(self, request: Request, answer: Answer, now: float) -> IntentsOutcome:
+        asked = request.asked
+        if asked.session_id is not None:
+            self._sessions.note(
+                asked.session_id, Turn(asked.text, answer.intent, answer.score, round(now, 6))
+            )
+        if request.span is not None:
+            request.span.set_attributes(
+                {
+                    "model": answer.model,
+                    "tier": answer.tier,
+                    "version": answer.version,
+                    "inference.replica": answer.replica,
+                    "degraded": answer.degraded,
+                    "text.characters": len(asked.text),
+                    "http.response.status_code": 200,
+                }
+            )
+            request.span.end()
+        return IntentsOutcome(200, answer)
+
+    def _hops_of(self, card: Card) -> Hops:
+        hops = self._hops.get(card.key)
+        if hops is None:
+            hops = Hops(card, self._dapr, self._settings, self._tracer, self.reach)
+            self._hops[card.key] = hops
+        return hops

@@ -1,0 +1,67 @@
+"""Which models there are, and which tier answers for each."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from services.common.catalog import Card, CatalogError, catalog_stamp, default_tier, read_catalog
+from services.common.problems import Problem
+from services.common.telemetry import logger
+
+log = logger("foremesh.routing")
+
+
+class Tiers:
+    """The catalog's cards and the choice among them; raises `CatalogError` when made over a broken
+    catalog.
+    """
+
+    def __init__(self, catalog: Path, preferred: str) -> None:
+        self._catalog = catalog
+        self._preferred = preferred
+        self._stamp = catalog_stamp(catalog)
+        self.cards: dict[str, Card] = {}
+        self._chosen: dict[str, Card] = {}
+        self._take(read_catalog(catalog))
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models, sorted."""
+        return sorted(self._chosen)
+
+    def choose(self, model: str) -> Card:
+        """Return the card of the tier that answers for `model`; raises the 404 `Problem` unknown-model."""
+        card = self._chosen.get(model)
+        if card is None:
+            known = self.models
+            raise Problem(
+                404,
+                "unknown-model",
+                "Unknown model",
+                f"model {model[:64]!r} is not in the catalog ({', '.join(known) or 'it is empty'})",
+                known=known,
+            )
+        return card
+
+    async def watch(self, every_s: float) -> None:
+        """Look at the catalog every `every_s` seconds, for ever; a broken one leaves the cards as they
+        were.
+        """
+        while True:
+            await asyncio.sleep(every_s)
+            stamp = catalog_stamp(self._catalog)
+            if stamp == self._stamp:
+                continue
+            self._stamp = stamp
+            try:
+                self._take(read_catalog(self._catalog))
+            except CatalogError as error:
+                log.error("catalog changed but cannot be used", extra={"why": str(error)})
+            else:
+                log.info("catalog read again", extra={"models": sorted(self.cards)})
+
+    def _take(self, cards: dict[str, Card]) -> None:
+        chosen = {card.model: default_tier(cards, card.model, self._preferred) for card in cards.values()}
+        self.cards = cards
+        self._chosen = {model: card for model, card in chosen.items() if card is not None}
