@@ -21,6 +21,7 @@ from services.predictor.history import History
 from services.predictor.live import Live
 from services.predictor.lstm import Lstm
 from services.predictor.persistence import Persistence
+from services.predictor.seed import read_or_none
 from services.predictor.settings import Settings
 
 STORE = "scaling"
@@ -63,6 +64,7 @@ class Predictor:
         self._silent = True
         self._demoted = False
         self._restored = False
+        self._seed: str | None = None
         self._behind: asyncio.Task[bool] | None = None
         self.latest: Forecast | None = None
         self.ready = False
@@ -135,10 +137,20 @@ class Predictor:
 
     async def _restore(self) -> None:
         raw = await self._dapr.get_state(STORE, HISTORY_KEY)
-        if raw is None:
-            return
+        saved = None if raw is None else _decoded(raw)
+        replayed = None if self._settings.history_file is None else read_or_none(self._settings.history_file)
+        # A history that was saved with this very file under it goes on from there, after a restart, say.
+        if replayed is not None and not (isinstance(saved, dict) and saved.get("seed") == replayed.identity):
+            self._live.expect(replayed.counts)
+            self._seed = replayed.identity
+            log.info("history read from file", extra={"seconds": len(replayed.counts)})
+        elif saved is not None:
+            self._seed = replayed.identity if replayed is not None else None
+            self._put_back(saved)
+
+    def _put_back(self, saved: Any) -> None:
         try:
-            seconds = self._live.history.restore(msgspec.json.decode(raw), time.time())
+            seconds = self._live.history.restore(saved, time.time())
         except ValueError as error:
             log.warning("saved history not used", extra={"why": str(error)})
         else:
@@ -148,7 +160,7 @@ class Predictor:
         await self._quietly("history", self._save_history())
 
     async def _save_history(self) -> None:
-        saved = self._live.history.dump()
+        saved = self._live.history.dump() | {"seed": None if self._live.expecting else self._seed}
         if saved["arrivals"]:
             await self._dapr.save_state(STORE, [StateItem(HISTORY_KEY, saved)])
 
@@ -192,6 +204,14 @@ class Predictor:
         except Exception:
             metrics.FAILED.labels(what).inc()
             log.exception("turn failed", extra={"what": what})
+
+
+def _decoded(raw: bytes) -> Any:
+    """What the store held; None, which no history is, when it is not JSON."""
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return None
 
 
 def build(settings: Settings) -> FastAPI:

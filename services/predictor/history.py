@@ -152,6 +152,21 @@ class History:
             ring[np.isfinite(self._restored)] = np.nan
         return int(np.isfinite(self._restored).sum())
 
+    def put_before(self, counts: Floats) -> None:
+        """Let `counts` (requests per second, oldest first) be what came before the first request reported.
+
+        Whatever had been reported for those seconds, zeros that is, is replaced. ValueError when no gateway
+        has reported any request yet.
+        """
+        busy = np.flatnonzero(np.nan_to_num(self.seconds()) > 0)
+        if not busy.size:
+            raise ValueError("no request has been reported that anything could come before")
+        stop = int(busy[0])
+        begin = max(stop - len(counts), 0)
+        for ring in (self._restored, *self._rings.values()):
+            ring[:stop] = np.nan
+        self._restored[begin:stop] = counts[len(counts) - (stop - begin) :]
+
     def _advance(self, second: int) -> None:
         """Let every ring end at `second` if that is newer than what they end at."""
         assert self._newest is not None  # noqa: S101  # set by every caller

@@ -32,13 +32,29 @@ class Live:
         self._silence_s = silence_s
         self._heard_at: float | None = None
         self._started = started
+        self._before: Floats | None = None
 
     def hear(self, instance: str, t: float, arrivals: float, *, now: float, monotonic: float) -> Verdict:
         """Take one gateway's report of one second (see History.add)."""
         verdict = self.history.add(instance, t, arrivals, now)
         if verdict is Verdict.ACCEPTED:
             self._heard_at = monotonic
+            if self._before is not None and arrivals > 0:
+                self.history.put_before(self._before)
+                self._before = None
         return verdict
+
+    def expect(self, before: Floats) -> None:
+        """Take `before` (requests per second) as the history of the traffic whose first request is to come.
+
+        For a replay: what was counted before its start is not the past of what it replays.
+        """
+        self._before = before
+
+    @property
+    def expecting(self) -> bool:
+        """Whether the first request after `expect` is still to come."""
+        return self._before is not None
 
     def silent_for(self, monotonic: float) -> float | None:
         """Seconds since the last report (before the first: since the start) if that is silence, else None."""

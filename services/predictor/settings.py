@@ -31,6 +31,10 @@ class Settings(ServiceSettings):
     history_save_s: float = Field(
         default=10.0, ge=1, le=600, description="Seconds from one save of the history to the next."
     )
+    history_file: Path | None = Field(
+        default=None,
+        description="CSV (timestamp,requests; seconds) of what came before the first request; for replays.",
+    )
     late_s: int = Field(
         default=10, ge=0, le=60, description="Seconds by which a report may be older than the newest one."
     )

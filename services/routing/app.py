@@ -68,7 +68,8 @@ class Routes:
 def lead(items: Sequence[IntentsItem], carrier: str | None) -> None:
     """Hang the item that the call is part of below `carrier`, the call's own `traceparent`.
 
-    The call's way through the sidecars belongs to the trace of one item; without this its spans would end there.
+    The call's way through the sidecars belongs to the trace of one item; without this its spans would end
+    there.
     """
     if not telemetry.sampled(carrier):
         return

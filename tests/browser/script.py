@@ -1,4 +1,4 @@
-"""Five minutes of a mesh at work, as events: a day's curve in small, forecasts that see it coming, decisions."""
+"""A mesh at work, as events: waves of traffic, forecasts that see them coming, decisions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CAPACITY_RPS = 60.0
 
 def rate(t: float) -> float:
     """Requests per second at `t`: two waves and a burst."""
-    wave = 90 + 55 * math.sin(t / 38) + 22 * math.sin(t / 11 + 1)
+    wave = 92 + 52 * math.sin(t / 17) + 20 * math.sin(t / 7 + 1)
     return max(5.0, wave)
 
 

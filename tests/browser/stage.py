@@ -1,6 +1,6 @@
 """A dashboard to look at: the real process, with stand-ins for the supervisor's socket and for Jaeger.
 
-What comes from the mesh is posted to `/events/<topic>` over HTTP with the app's token, as a Dapr sidecar does.
+What comes from the mesh is posted to `/events/<topic>` over HTTP with the app's token, as a sidecar does.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _handler(answer: Any) -> type[BaseHTTPRequestHandler]:
 
 
 class Stage:
-    """Context manager; `url` is the page. `replicas` (name to state) is what the supervisor's stand-in reports."""
+    """Context manager; `url` is the page, `replicas` (name to state) what the supervisor reports."""
 
     def __init__(self, folder: Path, *, history_s: float = 900.0, max_clients: int = 32) -> None:
         self.folder = folder
@@ -70,6 +70,7 @@ class Stage:
         self.url = f"http://127.0.0.1:{self.public_port}"
         self.replicas = {"inference-1": "ready"}
         self.mtls = True
+        self.markup = ""  # what a hostile service would put into the names of its spans
         self.certificates_end = time.time() + 3600
         self.extra = {"FOREMESH_HISTORY_S": str(history_s), "FOREMESH_MAX_CLIENTS": str(max_clients)}
         self.started_in_s = 0.0
@@ -95,23 +96,38 @@ class Stage:
             "APP_API_TOKEN": TOKEN,
             **self.extra,
         }
-        log = self._stack.enter_context((self.folder / "dashboard.log").open("wb"))
-        began = time.monotonic()
-        argv = [sys.executable, "-m", "services.dashboard"]
-        self.process = subprocess.Popen(argv, cwd=REPO, env=env, stdout=log, stderr=log)
-        self._stack.callback(self._stop)
+        self.env = env
         self.sidecar = self._stack.enter_context(
             httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=5.0)
         )
+        self.start_process()
+        return self
+
+    def start_process(self) -> None:
+        """Start the dashboard and wait until it is ready. Raises RuntimeError with its log when it is not."""
+        began = time.monotonic()
+        argv = [sys.executable, "-m", "services.dashboard"]
+        with (self.folder / "dashboard.log").open("ab") as log:
+            self.process = subprocess.Popen(argv, cwd=REPO, env=self.env, stdout=log, stderr=log)
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() - began > START_S:
+                self.stop_process()
                 self._stack.close()
                 raise RuntimeError((self.folder / "dashboard.log").read_text("utf-8"))
             time.sleep(0.02)
         self.started_in_s = time.monotonic() - began
-        return self
+
+    def stop_process(self) -> None:
+        """End the dashboard as the supervisor does."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(timeout=5)
 
     def __exit__(self, *_: object) -> None:
+        self.stop_process()
         self._stack.close()
 
     def post(self, topic: str, data: dict[str, Any]) -> None:
@@ -136,14 +152,6 @@ class Stage:
             return self.sidecar.get("/readyz").status_code == 200
         except httpx.TransportError:
             return False
-
-    def _stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(timeout=5)
 
     def _supervisor(self, path: str) -> tuple[int, dict[str, Any]]:
         now = time.time()
@@ -215,6 +223,7 @@ class Stage:
         for span in moved["spans"]:
             span["startTime"] = began + shift + int((span["startTime"] - began) * scale)
             span["duration"] = int(span["duration"] * scale)
+            span["operationName"] += self.markup
         return moved
 
 

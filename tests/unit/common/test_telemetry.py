@@ -78,3 +78,22 @@ def test_a_log_line_carries_the_trace_and_the_error(monkeypatch: pytest.MonkeyPa
     assert "\n" not in text
     assert line["trace_id"] == f"{span.get_span_context().trace_id:032x}"
     assert "ValueError: wrong" in line["error"]
+
+
+def test_a_collector_that_is_away_is_told_once_a_minute() -> None:
+    once = telemetry.OnceAMinute("opentelemetry")
+
+    def told(name: str, at: float) -> bool:
+        record = logging.LogRecord(name, logging.ERROR, "f", 1, "m", (), None)
+        record.created = at
+        return once.filter(record)
+
+    exporter = "opentelemetry.exporter.otlp"
+    assert [told(exporter, at) for at in (100.0, 101.0, 159.0, 160.0, 161.0)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert told("foremesh.routing", 101.0)

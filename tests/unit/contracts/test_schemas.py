@@ -246,12 +246,7 @@ def test_the_python_types_have_the_members_of_the_schema(
     fields = msgspec.structs.fields(struct)
     assert {field.encode_name for field in fields} == set(document["properties"])
     required = {field.encode_name for field in fields if field.required}
-    assert required >= set(document["required"]) - _with_defaults(name)
-
-
-def _with_defaults(name: str) -> set[str]:
-    """Members that a writer always writes although its type has a default for them."""
-    return {"intents-coalesced-request": {"traceparent"}}.get(name, set())
+    assert required >= set(document["required"])
 
 
 def test_outcomes_of_inference_have_the_members_of_both_branches() -> None:

@@ -39,7 +39,8 @@ def stream(url: str) -> Iterator[Iterator[tuple[str, Any]]]:
                 elif line.startswith("data: "):
                     yield kind, json.loads(line.removeprefix("data: "))
 
-        yield events()
+        found = events()  # a generator that nobody holds closes the stream
+        yield found
 
 
 def until(events: Iterator[tuple[str, Any]], wanted: str) -> Any:
@@ -48,11 +49,12 @@ def until(events: Iterator[tuple[str, Any]], wanted: str) -> Any:
 
 
 def test_it_is_ready_in_two_seconds(tmp_path: Path) -> None:
-    def start() -> float:
-        with Stage(tmp_path) as one:
+    def start(folder: Path) -> float:
+        folder.mkdir()
+        with Stage(folder) as one:
             return one.started_in_s
 
-    assert min(start() for _ in range(3)) < 2.0
+    assert min(start(tmp_path / str(attempt)) for attempt in range(3)) < 2.0
 
 
 def test_only_the_sidecar_may_deliver_events(stage: Stage) -> None:
@@ -106,12 +108,10 @@ def test_a_page_too_many_is_told_to_come_back(stage: Stage) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             until(stack.enter_context(stream(stage.url)), "history")
-        answer = httpx.get(f"{stage.url}/stream", timeout=5.0)
-        assert answer.status_code == 503 and answer.headers["retry-after"]
-        assert answer.json()["type"].endswith("/overloaded")
+        with httpx.stream("GET", f"{stage.url}/stream", timeout=5.0) as answer:
+            assert answer.status_code == 503 and answer.headers["retry-after"]
+            assert json.loads(answer.read())["type"].endswith("/overloaded")
     deadline = time.monotonic() + 5
-    while httpx.get(f"{stage.url}/metrics-not-here", timeout=5.0).status_code != 404:
-        assert time.monotonic() < deadline
     while "foremesh_dashboard_pages 0.0" not in stage.sidecar.get("/metrics").text:
         assert time.monotonic() < deadline, "places were not given back"
         time.sleep(0.05)

@@ -182,6 +182,49 @@ def test_a_saved_history_comes_back_and_one_that_is_broken_does_no_harm(sidecar:
     play(sidecar, afresh)
 
 
+def test_a_replay_starts_with_the_history_of_its_file_and_a_restart_goes_on(
+    sidecar: Sidecar, tmp_path: Path
+) -> None:
+    file = tmp_path / "history.csv"
+    file.write_text("timestamp,requests\n" + "".join(f"{second},50\n" for second in range(100)))
+    now = int(time.time())
+    sidecar.state["history"] = {"newest": now - 5, "arrivals": [9000] * 500}  # of a calibration, say
+
+    async def replayed(client: httpx.AsyncClient) -> None:
+        await asyncio.sleep(0.3)
+        for offset, arrivals in enumerate((0, 0, 50)):
+            await client.post("/events/traffic", json=traffic(now + offset, arrivals))
+        await until(lambda: len(sidecar.state["history"]["arrivals"]) == 101)
+        assert sidecar.state["history"]["arrivals"] == [50] * 101
+        await until(lambda: bool(sidecar.published) and sidecar.published[-1][1]["model"] == "lstm")
+        assert 40 < sidecar.published[-1][1]["rates_rps"][0][2] < 60
+
+    play(sidecar, replayed, history_file=file)
+
+    async def restarted(client: httpx.AsyncClient) -> None:
+        await asyncio.sleep(0.3)
+        await client.post("/events/traffic", json=traffic(now + 3, 60))
+        await until(lambda: sidecar.state["history"]["arrivals"][-1] == 60)
+        assert len(sidecar.state["history"]["arrivals"]) == 102
+
+    play(sidecar, restarted, history_file=file)
+
+
+@pytest.mark.parametrize("text", [None, "", "timestamp,requests\n", "timestamp,requests\n0,1\n0.5,1\n", "\0"])
+def test_a_history_file_that_is_not_there_or_not_usable_does_no_harm(
+    text: str | None, sidecar: Sidecar, tmp_path: Path
+) -> None:
+    file = tmp_path / "history.csv"
+    if text is not None:
+        file.write_text(text)
+
+    async def scenario(client: httpx.AsyncClient) -> None:
+        await hear(client, 3)
+        await until(lambda: bool(sidecar.published))
+
+    play(sidecar, scenario, history_file=file)
+
+
 def test_a_sidecar_that_is_away_is_waited_for_and_no_old_history_is_overwritten(sidecar: Sidecar) -> None:
     now = int(time.time())
     sidecar.state["history"] = {"newest": now - 1, "arrivals": [30] * 100}
@@ -221,3 +264,8 @@ def test_every_setting_says_what_it_is() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     assert Settings().pace_s == 2.0
     assert Settings(step_s=1).pace_s == 1.0
+
+
+def test_whole_seconds_may_be_written_with_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOREMESH_STEP_S", "60.0")
+    assert Settings().step_s == 60

@@ -153,6 +153,14 @@ def test_a_saved_history_that_is_too_old_or_too_long_is_cut() -> None:
     assert tail(history, 3) == [5, 5, 5]
 
 
+def test_a_given_history_is_put_before_the_first_request() -> None:
+    history = filled([0, 0, None, 0, 8, 0, 9])
+    history.put_before(np.array([1.0, 2.0, np.nan, 4.0, 5.0, 6.0]))
+    assert tail(history, 9) == [1, 2, None, 4, 5, 6, 8, 0, 9]
+    with pytest.raises(ValueError, match="no request"):
+        filled([0, 0]).put_before(np.ones(3))
+
+
 @pytest.mark.parametrize(
     "saved",
     [

@@ -13,12 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.unit.common.catalog import LABELS, write_entry
 from tests.unit.common.client import validate
 from tests.unit.routing.processes import Service, request_path
+
+READY_S = 2.0
 
 
 class Collector:
@@ -89,6 +92,19 @@ def path(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iter
         catalog, tmp_path_factory.mktemp("logs"), FOREMESH_OTLP_ENDPOINT=collector.endpoint
     ) as services:
         yield services
+
+
+def test_a_service_is_ready_after_little_work(tmp_path: Path) -> None:
+    write_entry(tmp_path / "catalog")
+    for app in ("tokenization", "inference", "routing"):
+        service = Service(app, tmp_path, {"FOREMESH_CATALOG": str(tmp_path / "catalog")})
+        try:
+            seconds = service.wait_ready()
+            used = psutil.Process(service.process.pid).cpu_times()
+            # Work, not time: a machine that is busy with other tests must not fail this one.
+            assert used.user + used.system < READY_S, f"{app}: {used}, ready after {seconds:.2f} s"
+        finally:
+            service.stop()
 
 
 def test_an_answer_end_to_end(path: dict[str, Service]) -> None:

@@ -1,0 +1,156 @@
+"""The network: embedding, one bidirectional LSTM, max and mean over the valid steps, one linear layer.
+
+`logits` (JAX, for training) and `export` (ONNX, for serving) are the same function, written once each and compared
+by the tests; both take right-padded ids [batch, steps] and lengths [batch], and in both padding has no say.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models.emit import Graph, LstmWeights, join_directions, linear, lstm, save
+
+Array = Any
+"""A JAX array; `Any` because JAX is needed for training only and is not installed where the checks run."""
+
+OUT_OF_RANGE = -1.0
+"""What the maximum sees in place of padding: below every LSTM state, and finite when nothing is valid."""
+
+
+class Lstm(NamedTuple):
+    """One direction, gates stacked i, f, g, o: kernel [4 * hidden, features], recurrent [4 * hidden, hidden]."""
+
+    kernel: Array
+    recurrent: Array
+    bias: Array
+
+
+class Network(NamedTuple):
+    """The parameters. embedding: [tokens, features]; weight: [4 * hidden, classes]; bias: [classes]."""
+
+    embedding: Array
+    forward: Lstm
+    backward: Lstm
+    weight: Array
+    bias: Array
+
+
+class Dropout(NamedTuple):
+    """Shares of what training blanks out: whole words, embedding features, pooled features."""
+
+    word: float
+    embedding: float
+    pooled: float
+
+
+def init(key: Array, *, tokens: int, classes: int, features: int = 64, hidden: int = 96) -> Network:
+    """Draw parameters: uniform LSTM weights within 1/sqrt(hidden), forget gates open, a head that starts near 0."""
+    keys = iter(jax.random.split(key, 6))
+
+    def direction() -> Lstm:
+        bound = hidden**-0.5
+        kernel = jax.random.uniform(next(keys), (4 * hidden, features), minval=-bound, maxval=bound)
+        recurrent = jax.random.uniform(next(keys), (4 * hidden, hidden), minval=-bound, maxval=bound)
+        return Lstm(kernel, recurrent, jnp.zeros(4 * hidden).at[hidden : 2 * hidden].set(1.0))
+
+    return Network(
+        embedding=jax.random.normal(next(keys), (tokens, features)) * 0.3,
+        forward=direction(),
+        backward=direction(),
+        weight=jax.random.normal(next(keys), (4 * hidden, classes)) * 0.05,
+        bias=jnp.zeros(classes),
+    )
+
+
+def logits(
+    network: Network, ids: Array, lengths: Array, rate: Dropout | None = None, key: Array = None
+) -> Array:
+    """Scores [batch, classes] of right-padded ids [batch, steps]; `rate` and `key` together switch dropout on."""
+    steps = ids.shape[1]
+    valid = (jnp.arange(steps)[:, None] < lengths[None, :])[:, :, None]
+    keys = jax.random.split(key, 3) if rate is not None else (None, None, None)
+    if rate is not None:
+        ids = jnp.where(jax.random.bernoulli(keys[0], rate.word, ids.shape), 1, ids)
+    x = network.embedding[ids.T]
+    if rate is not None:
+        # One mask per item for all its steps: the same features stay blank throughout the sentence.
+        x = _drop(keys[1], x, rate.embedding, (1, *x.shape[1:]))
+    states = jnp.concatenate(
+        [_run(network.forward, x, valid), _run(network.backward, x, valid, reverse=True)], axis=-1
+    )
+    highest = jnp.max(jnp.where(valid, states, OUT_OF_RANGE), axis=0)
+    mean = jnp.sum(jnp.where(valid, states, 0.0), axis=0) / jnp.maximum(lengths, 1)[:, None]
+    pooled = jnp.concatenate([highest, mean], axis=-1)
+    if rate is not None:
+        pooled = _drop(keys[2], pooled, rate.pooled, pooled.shape)
+    return pooled @ network.weight + network.bias
+
+
+def _drop(key: Array, x: Array, rate: float, shape: tuple[int, ...]) -> Array:
+    return x * jax.random.bernoulli(key, 1 - rate, shape) / (1 - rate)
+
+
+def _run(layer: Lstm, x: Array, valid: Array, *, reverse: bool = False) -> Array:
+    """States [steps, batch, hidden]; a step that is not valid leaves the state as it was."""
+    hidden = layer.recurrent.shape[1]
+    projected = x @ layer.kernel.T + layer.bias
+
+    def step(carry: tuple[Array, Array], now: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        h, c = carry
+        gates, here = now
+        i, f, g, o = jnp.split(gates + h @ layer.recurrent.T, 4, axis=-1)
+        c_new = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h_new = jax.nn.sigmoid(o) * jnp.tanh(c_new)
+        h, c = jnp.where(here, h_new, h), jnp.where(here, c_new, c)
+        return (h, c), h
+
+    start = jnp.zeros((x.shape[1], hidden))
+    _, states = jax.lax.scan(step, (start, start), (projected, valid), reverse=reverse)
+    return states
+
+
+def export(network: Network, path: Path) -> Path:
+    """Write the ONNX file: ids int64 [batch, tokens] and lengths int64 [batch] to logits float32 [batch, classes]."""
+    graph = Graph("intent")
+    ids = graph.input("ids", np.int64, ["batch", "tokens"])
+    lengths = graph.input("lengths", np.int64, ["batch"])
+    # Transposing the ids instead of what is looked up with them moves 64 times less memory.
+    steps_first = graph.node("Transpose", [ids], perm=[1, 0])
+    x = graph.node("Gather", [graph.constant("embedding", network.embedding), steps_first])
+    out = lstm(
+        graph,
+        x,
+        [LstmWeights(*network.forward), LstmWeights(*network.backward)],
+        lengths=lengths,
+    )
+    hidden = 2 * out.hidden
+
+    steps = graph.node("Gather", [graph.node("Shape", [ids]), graph.constant("one", 1, np.int64)])
+    zero, one = graph.constant("zero", 0, np.int64), graph.constant("one", 1, np.int64)
+    positions = graph.node("Range", [zero, steps, one])
+    column = graph.node("Unsqueeze", [positions, graph.constant("axes", [1], np.int64)])
+    valid = graph.node("Less", [column, lengths])
+    mask = graph.node("Unsqueeze", [valid, graph.constant("axes", [1, 3], np.int64)])
+    first = graph.constant("axes", [0], np.int64)
+    states = graph.node("Where", [mask, out.sequence, graph.constant("out_of_range", OUT_OF_RANGE)])
+    highest = join_directions(graph, graph.node("ReduceMax", [states, first], keepdims=0), out)
+
+    # States behind an item's length are zero by the definition of the LSTM node: the sum needs no mask.
+    total = join_directions(graph, graph.node("ReduceSum", [out.sequence, first], keepdims=0), out)
+    count = graph.node("Cast", [graph.node("Max", [lengths, one])], to=1)
+    divisor = graph.node("Unsqueeze", [count, graph.constant("axes", [1], np.int64)])
+    mean = graph.node("Div", [total, divisor])
+
+    pooled = graph.node("Concat", [highest, mean], axis=1)
+    classes = int(network.weight.shape[1])
+    assert network.weight.shape[0] == 2 * hidden
+    graph.output(
+        linear(graph, pooled, network.weight, network.bias, name="head"),
+        "logits",
+        np.float32,
+        ["batch", classes],
+    )
+    return save(graph, path)

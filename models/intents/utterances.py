@@ -1,0 +1,64 @@
+"""Labelled utterances: reading them, and the variations that training sees in place of the plain text."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One sentence and the intent it expresses."""
+
+    text: str
+    intent: str
+
+
+def read_utterances(path: Path) -> list[Utterance]:
+    """Read a TSV file with the header `text<TAB>intent`; quotes are ordinary characters.
+
+    Raises FileNotFoundError, or ValueError naming the line that is wrong.
+    """
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        header = next(rows, [])
+        if header != ["text", "intent"]:
+            raise ValueError(f"{path}:1: the header must be text<TAB>intent, not {header}")
+        found = []
+        for number, row in enumerate(rows, start=2):
+            if len(row) != 2 or not all(field.strip() for field in row):
+                raise ValueError(f"{path}:{number}: expected text<TAB>intent, found {row}")
+            found.append(Utterance(*row))
+    return found
+
+
+NUMERALS = {
+    word: str(value)
+    for value, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen twenty".split()
+    )
+} | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "hundred": "100"}
+
+WAKE_WORDS = ("olly", "s1")
+
+
+def vary(text: str, random: Random) -> str:
+    """Return `text` as another person might have typed it.
+
+    The recordings this was made for spell out every number, end almost only the `general_*` sentences with a
+    full stop and call the device by name almost only there. A model that learns those habits fails on typed
+    text, so each of them is broken at random: numerals, closing punctuation, wake words.
+    """
+    words = text.lower().split()
+    if random.random() < 0.3:
+        words = [NUMERALS.get(word, word) for word in words]
+    if random.random() < 0.5:
+        words = [word for word in words if word.strip(",.") not in WAKE_WORDS] or words
+    elif random.random() < 0.1:
+        words = [random.choice(WAKE_WORDS) + random.choice(("", ",")), *words]
+    varied = " ".join(words)
+    if random.random() < 0.5:
+        varied = varied.rstrip(".?!, ") or varied
+        varied += random.choice(("", "", "", ".", "?", "!"))
+    return varied

@@ -1,0 +1,46 @@
+"""The catalog's own models, as the services use them: text to ids to answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.common.catalog import Card, read_catalog
+from services.inference.model import Model, Query
+from services.tokenization.vocabularies import Vocabulary
+
+ROOT = Path(__file__).parents[3]
+CARDS = read_catalog(ROOT / "models" / "catalog")
+UTTERANCES = ROOT / "models" / "data" / "utterances.tsv"
+BATCH = 32
+
+pytestmark = pytest.mark.skipif(not CARDS, reason="models/catalog has no entries")
+
+
+def texts() -> list[str]:
+    """Texts of our own utterances, and some that nobody trained on."""
+    odd = ["\x00", "打开灯", "🔆", "a" * 2000, "turn on " * 250]
+    own = UTTERANCES.read_text(encoding="utf-8").splitlines()[1:] if UTTERANCES.exists() else []
+    return [*(line.split("\t")[0] for line in own[:400]), *odd, "turn on the kitchen light"]
+
+
+@pytest.mark.parametrize("card", CARDS.values(), ids=CARDS)
+def test_a_text_gets_the_same_answer_alone_and_in_a_batch(card: Card) -> None:
+    ids, _ = Vocabulary(card).encode(texts())
+    model = Model(card, max_batch=BATCH)
+    assert [model.refuse(tokens) for tokens in ids] == [None] * len(ids)
+    queries = [Query(tokens, 3) for tokens in ids]
+    alone = [model.run([query])[0] for query in queries]
+    batches = [model.run(queries[at : at + BATCH]) for at in range(0, len(queries), BATCH)]
+    together = [outcome for batch in batches for outcome in batch]
+    for one, other in zip(alone, together, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-3)
+        # Two classes that are level may change places; otherwise the answer is the same.
+        assert (
+            one.intent == other.intent
+            or one.alternatives
+            and one.score is not None
+            and (one.score - one.alternatives[0].score < 1e-3)
+        )
+    assert len({outcome.intent for outcome in alone}) > 1
