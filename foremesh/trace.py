@@ -67,15 +67,15 @@ def trace(
     show(found)
 
 
-async def read(url: str, trace_id: str, *, patience_s: float = PATIENCE_S) -> Waterfall | None:
-    """The waterfall of a trace, read again until it is complete and has stopped growing, or patience ends.
+async def read(url: str, trace_id: str) -> Waterfall | None:
+    """The waterfall of a trace, read again until it is complete and has stopped growing, or 5 s are over.
 
     None when it is still unknown then. Raises ValueError (no trace id) and JaegerUnavailable.
     """
     from services.dashboard.jaeger import Jaeger  # noqa: PLC0415
 
     jaeger = Jaeger(url)
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + PATIENCE_S
     seen = -1
     try:
         while True:

@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from deploy.local import resolver
+from deploy.local import resolver, tools
 from deploy.local.cpu_quota import CpuQuota
 from deploy.local.observer import Observer
 from deploy.local.ports import Ports, is_free
@@ -58,7 +58,7 @@ class Mesh:
     # --- life -----------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Run directory, secrets and ports. Raises StartFailed or AlreadyUp."""
+        """Run directory, tools, secrets and ports. Raises StartFailed, AlreadyUp or ToolMissing."""
         run_dir = self.settings.run_dir
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         run_dir.chmod(0o700)
@@ -66,6 +66,11 @@ class Mesh:
         for port in range(self.settings.port_base, self.settings.port_base + PORTS_FOR_PEOPLE):
             if not is_free(port):
                 raise AlreadyUp(f"port {port} is taken; `foremesh down`, or choose another --port-base")
+        # Before anything is started: a missing binary is the user's to mend and no reason to retry.
+        for tool in (tools.GATEWAY, tools.JAEGER, tools.SENTRY):
+            tools.built(tool)
+        tools.redis_server()
+        tools.sidecar(self.settings.daprd)
         self.trust.prepare()
         self.http = aiohttp.ClientSession()
         self.specs = Specs(self.settings, self.trust, Ports(self.settings.port_base), self.http)

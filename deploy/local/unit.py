@@ -93,7 +93,7 @@ class Unit:
                 began = time.monotonic()
                 try:
                     await self._start_missing(stopping)
-                except StartFailed as e:
+                except (StartFailed, OSError) as e:
                     self.last_error = str(e)
                     log.error("%s", e)
                 else:

@@ -100,7 +100,7 @@ def test_json_is_for_scripts(jaeger: Callable[..., str]) -> None:
 
 def test_late_spans_are_waited_for(jaeger: Callable[..., str]) -> None:
     def late(trace_id: str, time: int) -> dict[str, Any] | None:
-        whole = RECORDED["traces"][trace_id]
+        whole: dict[str, Any] = RECORDED["traces"][trace_id]
         if time == 1:
             return None
         return whole if time > 3 else whole | {"spans": whole["spans"][3:]}
