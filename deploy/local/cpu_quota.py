@@ -6,10 +6,13 @@ cgroup v1 and v2, where the user may write there; the caller falls back to one t
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 
-# Ten times shorter than the kernel's default: a replica that has spent its quota waits 9 ms and not 90.
-PERIOD_US = 10_000
+# As short as the kernel allows (a quota is at least 1 ms), up to a tenth of its default: a replica that has spent its
+# quota waits milliseconds for the next.
+QUOTA_AT_LEAST_US = 1_000
+PERIOD_AT_LEAST_US = 10_000
 ROOT = Path("/sys/fs/cgroup")
 
 
@@ -40,12 +43,13 @@ class CpuQuota:
     def _make(self, name: str, cores: float) -> Path:
         group = self._folder / name
         group.mkdir(parents=True, exist_ok=True)
-        quota = max(1000, int(cores * PERIOD_US))
+        period = max(PERIOD_AT_LEAST_US, math.ceil(QUOTA_AT_LEAST_US / cores))
+        quota = round(cores * period)
         if self._v1:
-            (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+            (group / "cpu.cfs_period_us").write_text(str(period))
             (group / "cpu.cfs_quota_us").write_text(str(quota))
         else:
-            (group / "cpu.max").write_text(f"{quota} {PERIOD_US}")
+            (group / "cpu.max").write_text(f"{quota} {period}")
         return group
 
     def hold(self, name: str, pid: int, cores: float) -> None:

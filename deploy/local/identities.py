@@ -31,8 +31,10 @@ async def observe(port: int) -> Identity:
     certificate = await peer_certificate(port)
     if certificate is None:
         return Identity("", 0.0, False)
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    uris: list[str] = []
+    with contextlib.suppress(x509.ExtensionNotFound):
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     spiffe = next((u for u in uris if u.startswith("spiffe://")), "")
     return Identity(spiffe, certificate.not_valid_after_utc.timestamp(), bool(spiffe) and not plaintext)
 

@@ -94,6 +94,6 @@ class Observer:
     def hops(self) -> dict[str, int]:
         """Service invocations received so far, by what the receiving port was seen to speak."""
         totals = {"mtls": 0.0, "plaintext": 0.0}
-        for count, mtls in self._received.values():
+        for count, mtls in list(self._received.values()):
             totals["mtls" if mtls else "plaintext"] += count
         return {k: int(v) for k, v in totals.items()}

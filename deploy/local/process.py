@@ -65,16 +65,11 @@ class Process:
         self.state = "starting"
         self.started_at = time.time()
         began = time.monotonic()
-        spec.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            # Logs go to a file and not through a pipe: a full pipe would stop the child, a broken one end it.
-            self._child = await asyncio.create_subprocess_exec(
-                *_LEASH, *spec.argv, env=spec.env, stdin=asyncio.subprocess.DEVNULL, stdout=fd, stderr=fd,
-                start_new_session=True, cwd=spec.env.get("PWD"),
-            )  # fmt: skip
-        finally:
-            os.close(fd)
+            self._child = await self._spawn()
+        except OSError as e:
+            self.state = "stopped"
+            raise StartFailed(f"{spec.name} could not be started: {e}") from e
         try:
             await asyncio.wait_for(self._until_ready(), spec.ready_within_s)
         except TimeoutError:
@@ -87,6 +82,19 @@ class Process:
             raise
         self.ready_s = time.monotonic() - began
         self.state = "ready"
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        spec = self.spec
+        spec.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            # Logs go to a file and not through a pipe: a full pipe would stop the child, a broken one end it.
+            return await asyncio.create_subprocess_exec(
+                *_LEASH, *spec.argv, env=spec.env, stdin=asyncio.subprocess.DEVNULL, stdout=fd, stderr=fd,
+                start_new_session=True, cwd=spec.env.get("PWD"),
+            )  # fmt: skip
+        finally:
+            os.close(fd)
 
     async def _until_ready(self) -> None:
         assert self._child is not None  # noqa: S101
@@ -122,10 +130,9 @@ class Process:
         self.state = "stopped"
 
     def tail(self, lines: int = 15) -> str:
-        with contextlib.suppress(OSError):
-            with self.spec.log.open("rb") as f:
-                f.seek(max(0, self.spec.log.stat().st_size - 8192))
-                return "\n".join("    " + s for s in f.read().decode(errors="replace").splitlines()[-lines:])
+        with contextlib.suppress(OSError), self.spec.log.open("rb") as f:
+            f.seek(max(0, self.spec.log.stat().st_size - 8192))
+            return "\n".join("    " + s for s in f.read().decode(errors="replace").splitlines()[-lines:])
         return ""
 
     def cpu_s(self) -> float:

@@ -49,8 +49,8 @@ class MeshSettings(BaseSettings):
     min_replicas: Annotated[int, Field(ge=1, le=16, description="fewest inference replicas")] = 1
     max_replicas: Annotated[int, Field(ge=1, le=16, description="most inference replicas")] = 4
     replica_cpu: Annotated[
-        float, Field(gt=0, le=64, description="CPU quota of an inference replica, in cores")
-    ] = 0.1
+        float, Field(ge=0.01, le=64, description="CPU quota of an inference replica, in cores")
+    ] = 0.05
     cpu_limit: Annotated[
         Literal["auto", "cgroup", "threads"],
         Field(description="how a replica is held to its quota; auto takes cgroup where it is permitted"),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from deploy.local.tools import GO_AT_LEAST, GO_TOOLS, REPO, GoTool, cache_dir, find_go, find_redis  # noqa: E402
+from deploy.local.tools import GO_AT_LEAST, GO_TOOLS, REPO, GoTool, cache_dir, find_go, find_redis
 
 VENV = REPO / ".venv"
 PYTHON = VENV / "bin/python"

@@ -10,7 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal
 
+from deploy.local.ports import NoFreePort
 from deploy.local.process import Process, ProcessSpec, StartFailed
+from deploy.local.tools import ToolMissing
 
 log = logging.getLogger("foremesh.supervisor")
 
@@ -79,7 +81,8 @@ class Unit:
         self._on_down(self)
         self._stopping.set()
         if self._task is not None:
-            await self._task
+            # Waited for and not awaited: one whose start was cancelled ends as cancelled, and that is its own affair.
+            await asyncio.wait({self._task})
 
     def _set(self, state: UnitState) -> None:
         self.state = state
@@ -128,18 +131,15 @@ class Unit:
 
     async def _start_missing(self, stopping: asyncio.Task[object]) -> None:
         for index in range(len(self.processes), len(self._members)):
-            if index in self._before:
-                await self._before[index]()
-            process = Process(self._members[index]())
-            self.processes.append(process)
-            starting = asyncio.create_task(process.start())
-            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not starting.done():
-                starting.cancel()
-                with contextlib.suppress(asyncio.CancelledError, StartFailed):
-                    await starting
+            if index in self._before and not await _unless(stopping, self._before[index]()):
                 return
-            starting.result()
+            try:
+                process = Process(self._members[index]())
+            except (OSError, NoFreePort, ToolMissing) as e:
+                raise StartFailed(f"{self.name} could not be started: {e}") from e
+            self.processes.append(process)
+            if not await _unless(stopping, process.start()):
+                return
 
     async def _until_one_ends(self, stopping: asyncio.Task[object]) -> None:
         waits = [asyncio.create_task(p.wait()) for p in self.processes]
@@ -163,3 +163,16 @@ class Unit:
         for process in reversed(self.processes[alive:]):
             await process.kill()
         del self.processes[alive:]
+
+
+async def _unless(stopping: asyncio.Task[object], work: Awaitable[None]) -> bool:
+    """Await `work` and return True, or cancel it and return False when `stopping` comes first."""
+    working = asyncio.ensure_future(work)
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+        working.result()
+        return True
+    working.cancel()
+    with contextlib.suppress(asyncio.CancelledError, StartFailed):
+        await working
+    return False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import http.server
 import json
 import signal
 import threading
@@ -11,70 +9,16 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.unit.common.catalog import LABELS, write_entry
 from tests.unit.common.client import validate
-from tests.unit.routing.processes import Service, request_path
+from tests.unit.routing.collector import Collector
+from tests.unit.routing.processes import ROOT, Service, request_path
 
 READY_S = 2.0
-
-
-class Collector:
-    """An OTLP/HTTP collector that keeps the spans it is sent."""
-
-    def __init__(self) -> None:
-        self.spans: list[dict[str, Any]] = []
-        keep = self.spans
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if self.headers.get("content-encoding") == "gzip":
-                    body = gzip.decompress(body)
-                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    names = {item.key: item.value.string_value for item in resource.resource.attributes}
-                    for scope in resource.scope_spans:
-                        keep.extend(_plain(span, names["service.name"]) for span in scope.spans)
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                return
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def wait(self, count: int) -> list[dict[str, Any]]:
-        """Return the spans once there are `count` of them."""
-        for _ in range(1000):
-            if len(self.spans) >= count:
-                break
-            time.sleep(0.01)
-        return self.spans
-
-
-def _plain(span: Any, service: str) -> dict[str, Any]:
-    values = {item.key: getattr(item.value, str(item.value.WhichOneof("value"))) for item in span.attributes}
-    return {
-        "service": service,
-        "name": span.name,
-        "trace": span.trace_id.hex(),
-        "id": span.span_id.hex(),
-        "parent": span.parent_span_id.hex(),
-        "links": [link.trace_id.hex() for link in span.links],
-        "attributes": values,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +174,29 @@ def test_a_replica_that_is_gone_is_a_cached_answer_or_a_503_and_comes_back(tmp_p
         back.port = inference.port
         back.wait_ready()
         assert routing.ask("POST", "/v1/intents", {"text": "music"})[1]["degraded"] is False
+
+
+def test_the_catalogs_model_is_as_accurate_through_the_path_as_its_card_says(tmp_path: Path) -> None:
+    card = ROOT / "models" / "catalog" / "intent" / "tiny" / "card.json"
+    data = ROOT.parent / "shared" / "data" / "intents" / "hwu64" / "test.tsv"
+    for needed in (card, data):
+        if not needed.exists():
+            pytest.skip(f"{needed} is not there")
+    rows = [line.split("\t") for line in data.read_text(encoding="utf-8").splitlines()[1:]]
+    right = 0
+    with request_path(card.parents[2], tmp_path) as services:
+        for at in range(0, len(rows), 50):
+            part = rows[at : at + 50]
+            items = [{"body": json.dumps({"text": text}), "deadline_ms": 10_000} for text, _ in part]
+            status, answer = services["routing"].ask("POST", "/internal/intents", {"items": items})
+            assert status == 200
+            assert {outcome["status"] for outcome in answer["items"]} == {200}
+            right += sum(
+                outcome["body"]["intent"] == intent
+                for outcome, (_, intent) in zip(answer["items"], part, strict=True)
+            )
+    expected = json.loads(card.read_text())["accuracy"]["test"]
+    assert right / len(rows) == pytest.approx(expected, abs=0.003)
 
 
 def test_sigterm_answers_what_is_in_flight_and_ends_with_0(tmp_path: Path) -> None:

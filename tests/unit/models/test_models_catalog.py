@@ -1,0 +1,131 @@
+"""The entry in the catalog is what its card says it is, and answers each request as if it were alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import onnxruntime as ort
+import pytest
+from tokenizers import Tokenizer
+
+from models.intents import measure
+from models.intents.utterances import read_utterances
+
+REPO = Path(__file__).resolve().parents[3]
+OWN = REPO / "models/data/utterances.tsv"
+ENTRIES = sorted((REPO / "models/catalog").glob("*/*/card.json"))
+FILES = ("model.onnx", "tokenizer.json")
+
+
+def ids_of(folder: Path, texts: list[str], card: dict[str, Any]) -> list[list[int]]:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return measure.encode(tokenizer, texts, card["max_tokens"])
+
+
+def accuracy(folder: Path, card: dict[str, Any], data: Path) -> float:
+    items = read_utterances(data)
+    rows = ids_of(folder, [item.text for item in items], card)
+    session = measure.open_session(folder / "model.onnx")
+    return measure.evaluate(session, rows, items, card["labels"]).accuracy
+
+
+def test_the_catalog_is_not_empty() -> None:
+    assert ENTRIES, "models/catalog holds no entry"
+
+
+@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: "/".join(path.parts[-3:-1]))
+def test_a_card_holds_what_everybody_relies_on(path: Path) -> None:
+    card, folder = json.loads(path.read_text()), path.parent
+    schema = json.loads((REPO / "services/contracts/card.schema.json").read_text())
+    jsonschema.validate(card, schema)
+    assert (card["model"], card["tier"]) == (folder.parent.name, folder.name)
+    assert {"version", "task", "licence", "variant", "training", "machine", "p50_ms", "variants"} <= set(card)
+    assert card["sha256"] == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES
+    }
+    assert card["labels"] == sorted(set(card["labels"]))
+    assert {"test", "valid", "test_fp32", "own_utterances"} <= set(card["accuracy"])
+    assert all(0 < share <= 1 for share in card["accuracy"].values())
+    assert {"name", "source", "licence", "train", "valid", "test"} <= set(card["data"])
+    assert (folder / "README.md").read_text().startswith(f"# {card['model']}/{card['tier']}, version")
+
+
+@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: "/".join(path.parts[-3:-1]))
+def test_the_served_variant_is_the_smallest_without_an_objection(path: Path) -> None:
+    card = json.loads(path.read_text())
+    assert card["variants"][card["variant"]]["objections"] == []
+    better = [n for n, v in card["variants"].items() if not v["objections"]]
+    assert card["variant"] == min(better, key=lambda n: card["variants"][n]["size_mb"])
+    assert card["variants"][card["variant"]]["batch_flips_labels"] == 0
+
+
+def test_tiny_is_tiny(tiny: Path, card: dict[str, Any]) -> None:
+    size = sum((tiny / name).stat().st_size for name in FILES)
+    assert size <= 2_000_000
+    assert card["size_mb"] == pytest.approx(size / 1e6, abs=1e-3)
+
+
+def test_the_graph_is_what_inference_expects(tiny: Path, card: dict[str, Any]) -> None:
+    session = measure.open_session(tiny / "model.onnx")
+    inputs = {i.name: (i.type, len(i.shape)) for i in session.get_inputs()}
+    assert inputs == {"ids": ("tensor(int64)", 2), "lengths": ("tensor(int64)", 1)}
+    (logits,) = session.get_outputs()
+    assert (logits.name, logits.type, logits.shape[1]) == ("logits", "tensor(float)", len(card["labels"]))
+
+
+def logits(session: ort.InferenceSession, rows: list[list[int]], width: int) -> Any:
+    ids = np.zeros((len(rows), width), np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+    lengths = np.array([len(row) for row in rows], np.int64)
+    return session.run(["logits"], {"ids": ids, "lengths": lengths})[0]
+
+
+def test_padding_has_no_say(tiny: Path, card: dict[str, Any]) -> None:
+    session = measure.open_session(tiny / "model.onnx")
+    rows = ids_of(tiny, [item.text for item in read_utterances(OWN)], card)
+    for row in rows:
+        bare = logits(session, [row], len(row))
+        for width in (len(row) + 1, 40, card["max_tokens"]):
+            np.testing.assert_allclose(logits(session, [row], width), bare, atol=1e-4)
+
+
+def test_what_stands_in_the_padding_has_no_say(tiny: Path, card: dict[str, Any]) -> None:
+    session = measure.open_session(tiny / "model.onnx")
+    row = ids_of(tiny, ["turn on the kitchen light"], card)[0]
+    lengths = np.array([len(row)], np.int64)
+    clean, dirty = (np.array([row + [fill] * 20], np.int64) for fill in (0, 17))
+    answers = [session.run(["logits"], {"ids": ids, "lengths": lengths})[0] for ids in (clean, dirty)]
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-4)
+
+
+def test_neighbours_in_a_batch_have_no_say(tiny: Path, card: dict[str, Any]) -> None:
+    session = measure.open_session(tiny / "model.onnx")
+    texts = [item.text for item in read_utterances(OWN)]
+    rows = ids_of(tiny, [*texts, "stop", "turn on the light " * 111, "灯", "a" * 2000], card)
+    alone = np.concatenate([measure.run(session, [row]) for row in rows])
+    for batch in (2, 8, 32, len(rows)):
+        for start in range(0, len(rows), batch):
+            part = rows[start : start + batch]
+            np.testing.assert_allclose(measure.run(session, part), alone[start : start + batch], atol=1e-4)
+    backwards = measure.run(session, rows[::-1])[::-1]
+    np.testing.assert_allclose(backwards, alone, atol=1e-4)
+
+
+def test_the_card_does_not_flatter(tiny: Path, card: dict[str, Any], test_part: Path) -> None:
+    assert accuracy(tiny, card, test_part) == pytest.approx(card["accuracy"]["test"], abs=0.002)
+
+
+def test_it_understands_sentences_of_our_own(tiny: Path, card: dict[str, Any]) -> None:
+    measured = accuracy(tiny, card, OWN)
+    assert measured >= 0.75
+    assert measured == pytest.approx(card["accuracy"]["own_utterances"], abs=0.002)
+
+
+def test_our_own_sentences_name_intents_of_the_model(card: dict[str, Any]) -> None:
+    assert {item.intent for item in read_utterances(OWN)} <= set(card["labels"])
