@@ -101,7 +101,8 @@ def demo(
         signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         client = MeshClient(settings)
         console.print(
-            f"up in {time.monotonic() - began:.1f} s   page [bold]{settings.dashboard_url}[/]   gateway {settings.gateway_url}"
+            f"up in {time.monotonic() - began:.1f} s   page [bold]{settings.dashboard_url}[/]   "
+            f"gateway {settings.gateway_url}"
         )
         figures = run(console, client, settings, traffic, said, duration, peak, seed)
         figures |= {

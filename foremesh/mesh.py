@@ -40,11 +40,15 @@ class MeshClient:
         try:
             with httpx.Client(transport=transport, base_url="http://mesh", timeout=timeout_s) as http:
                 reply = http.request(method, path, json=body)
+        except httpx.ReadTimeout:
+            raise Failed(f"the mesh is up but did not answer {path} within {timeout_s:.0f} s") from None
         except (httpx.TransportError, OSError) as e:
             base = self.settings.port_base
             raise NotUp(
                 f"no mesh is up on port base {base}; start one with `foremesh up --port-base {base}`"
             ) from e
+        if not reply.headers.get("content-type", "").startswith("application/"):
+            raise Failed(f"the mesh answered {path} with {reply.status_code}: {reply.text.strip()}")
         document = reply.json()
         if reply.is_error:
             raise Failed(document.get("detail", reply.text))
@@ -84,19 +88,20 @@ class MeshClient:
 def wait_gone(pid: int, within_s: float) -> None:
     """Poll until a process that may not be our child has ended; SIGKILL when it takes too long."""
     deadline = time.monotonic() + within_s
-    while Path(f"/proc/{pid}").exists():
-        state = (
-            Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-            if Path(f"/proc/{pid}/stat").exists()
-            else "X"
-        )
-        if state in ("Z", "X"):
-            return
+    while _lives(pid):
         if time.monotonic() > deadline:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             raise Failed(f"the supervisor ({pid}) did not stop within {within_s:.0f} s and was killed")
         time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:  # gone, or going while it was read
+        return False
+    return state not in ("Z", "X")
 
 
 def start(settings: MeshSettings, *, leash: bool) -> subprocess.Popen[bytes]:

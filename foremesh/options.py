@@ -37,6 +37,8 @@ def mesh_settings(port_base: int, **given: object) -> MeshSettings:
         return MeshSettings(port_base=port_base, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     except ValidationError as e:
         first = e.errors()[0]
+        if not first["loc"]:  # a rule about several settings; it names them itself
+            raise typer.BadParameter(first["msg"].removeprefix("Value error, ")) from None
         name = ".".join(map(str, first["loc"])).replace("_", "-")
         raise typer.BadParameter(f"--{name}: {first['msg']} (got {first['input']!r})") from None
 

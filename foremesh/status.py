@@ -34,10 +34,10 @@ def show(document: dict) -> None:  # type: ignore[type-arg]
     seen = {i["instance"]: i for i in document["identities"]}
     table = Table(box=None, header_style="bold")
     for name in ("process", "state", "pid", "port", "ready in", "up", "restarts"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     table.add_column("PSS MB", justify="right")
     table.add_column("CPU s", justify="right")
-    table.add_column("identity")
+    table.add_column("identity", no_wrap=True)
     for p in document["processes"]:
         who = seen.get(p["name"].removesuffix(".sidecar")) if p["kind"] == "sidecar" else None
         identity = ""
@@ -46,7 +46,8 @@ def show(document: dict) -> None:  # type: ignore[type-arg]
             identity = f"{who['spiffe_id']}  {left:.0f} min" if who["mtls"] else "[red]no mTLS[/]"
         ready = f"{p['ready_s']:.2f} s" if p["ready_s"] is not None else "-"
         table.add_row(
-            p["name"], f"[{COLOURS.get(p['state'], 'red')}]{p['state']}[/]", str(p["pid"] or "-"), str(p["port"]), ready,
+            p["name"], f"[{COLOURS.get(p['state'], 'red')}]{p['state']}[/]", str(p["pid"] or "-"), str(p["port"]),
+            ready,
             f"{p['uptime_s']:.0f} s", str(p["restarts"]), f"{p['pss_mb']:.1f}", f"{p['cpu_s']:.1f}", identity,
         )  # fmt: skip
     console = Console()
@@ -54,7 +55,8 @@ def show(document: dict) -> None:  # type: ignore[type-arg]
     total = sum(p["pss_mb"] for p in document["processes"])
     hops = document["hops"]
     console.print(
-        f"{len(document['processes'])} processes, {total:.0f} MB together; hops so far: {hops['mtls']} mTLS, {hops['plaintext']} plaintext"
+        f"{len(document['processes'])} processes, {total:.0f} MB together; "
+        f"hops so far: {hops['mtls']} mTLS, {hops['plaintext']} plaintext"
     )
     console.print(
         f"gateway {document['gateway_url']}   page {document['dashboard_url']}   run directory {document['run_dir']}"

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from deploy.local.mesh import Mesh, OutOfRange
+from deploy.local.process import StartFailed
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,6 +33,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except OutOfRange as e:
         return problem(422, "out-of-range", "Not possible here", str(e))
+    except StartFailed as e:
+        return problem(503, "unavailable", "Not ready in time", str(e))
     except (ValueError, KeyError, TypeError) as e:
         return problem(400, "bad-json", "Bad request", f"{type(e).__name__}: {e}")
     except web.HTTPException as e:

@@ -274,7 +274,7 @@ class Mesh:
                     "port": p.spec.port,
                 }
                 for u in list(self.units.values())
-                for p in u.processes
+                for p in list(u.processes)
             ],
             "identities": self.observer.identities(),
             "hops": self.observer.hops(),

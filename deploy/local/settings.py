@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPO = Path(__file__).resolve().parents[2]
@@ -55,7 +55,10 @@ class MeshSettings(BaseSettings):
         Literal["auto", "cgroup", "threads"],
         Field(description="how a replica is held to its quota; auto takes cgroup where it is permitted"),
     ] = "auto"
-    policy: Annotated[str, Field(description="predictive, hpa, kpa or static:N")] = "predictive"
+    policy: Annotated[
+        str,
+        Field(pattern=r"^(predictive|hpa|kpa|static:\d+)$", description="predictive, hpa, kpa or static:N"),
+    ] = "predictive"
     capacity_rps: Annotated[
         float, Field(gt=0, description="first guess of the requests per second of one replica")
     ] = 200.0
@@ -66,6 +69,15 @@ class MeshSettings(BaseSettings):
     ] = ""
     trace_ratio: Annotated[float, Field(ge=0, le=1, description="share of requests traced")] = 0.01
     log_mb: Annotated[int, Field(ge=1, le=1024, description="size at which a log file is rotated, MB")] = 8
+
+    @model_validator(mode="after")
+    def _replicas_within_bounds(self) -> Self:
+        if not self.min_replicas <= self.replicas <= self.max_replicas:
+            raise ValueError(
+                f"replicas {self.replicas} is outside min-replicas {self.min_replicas} "
+                f".. max-replicas {self.max_replicas}"
+            )
+        return self
 
     @property
     def run_dir(self) -> Path:

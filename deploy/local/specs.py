@@ -184,11 +184,14 @@ class Specs:
         query = self.settings.port_base + 2
         argv = (
             str(tools.built(tools.JAEGER)), "--memory.max-traces=2000", "--log-level=warn", "--query.enable-tracing=false",
-            f"--collector.otlp.http.host-port=127.0.0.1:{self.otlp_port}", f"--query.http-server.host-port=127.0.0.1:{query}",
-            f"--admin.http.host-port=127.0.0.1:{admin}", f"--query.grpc-server.host-port=127.0.0.1:{self.ports.free()}",
+            f"--collector.otlp.http.host-port=127.0.0.1:{self.otlp_port}",
+            f"--query.http-server.host-port=127.0.0.1:{query}",
+            f"--query.grpc-server.host-port=127.0.0.1:{self.ports.free()}",
+            f"--admin.http.host-port=127.0.0.1:{admin}",
             f"--collector.otlp.grpc.host-port=127.0.0.1:{grpc}", f"--collector.grpc-server.host-port={unused}",
             f"--collector.http-server.host-port={unused}", f"--http-server.host-port={unused}",
-            f"--processor.jaeger-binary.server-host-port={unused}", f"--processor.jaeger-compact.server-host-port={unused}",
+            f"--processor.jaeger-binary.server-host-port={unused}",
+            f"--processor.jaeger-compact.server-host-port={unused}",
             f"--processor.zipkin-compact.server-host-port={unused}",
         )  # fmt: skip
         env = self._base_env() | {
@@ -257,8 +260,9 @@ class Specs:
         mtls = self.settings.wiring == "mesh"
         components = REPO / "components"
         argv = [
-            str(tools.sidecar(self.settings.daprd)), "--app-id", app_id, "--app-port", str(where["app"]), "--app-protocol", "http",
-            "--dapr-listen-addresses", "127.0.0.1", "--dapr-http-port", str(where["dapr_http"]), "--dapr-grpc-port", str(grpc),
+            str(tools.sidecar(self.settings.daprd)), "--app-id", app_id,
+            "--app-port", str(where["app"]), "--app-protocol", "http", "--dapr-listen-addresses", "127.0.0.1",
+            "--dapr-http-port", str(where["dapr_http"]), "--dapr-grpc-port", str(grpc),
             "--dapr-internal-grpc-port", str(internal), "--dapr-internal-grpc-listen-address", "127.0.0.1",
             "--metrics-port", str(metrics), "--metrics-listen-address", "127.0.0.1",
             "--resources-path", str(components), "--config", str(components / "local/mesh.yaml"),

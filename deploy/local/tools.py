@@ -130,9 +130,14 @@ def sidecar(installed: str) -> Path:
         raise ToolMissing(
             f"daprd '{installed}' not found; give a path, or leave --daprd out to use edge/sidecar"
         )
-    version = subprocess.run(
-        [path, "--version"], capture_output=True, text=True, timeout=20, check=True
-    ).stdout.strip()
+    try:
+        version = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=20, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as e:
+        raise ToolMissing(
+            f"daprd '{path}' does not tell its version ({e}); leave --daprd out to use edge/sidecar"
+        ) from None
     want = DAPR_VERSION.rsplit(".", 1)[0]
     if version.rsplit(".", 1)[0] != want:
         raise ToolMissing(
