@@ -47,8 +47,8 @@ def up(
     Exit codes: 0 serving, 1 did not start (the message names the process and shows the end of its log), 2 bad usage.
     """
     settings = mesh_settings(
-        port_base, replicas=replicas, max_replicas=max_replicas, policy=policy, replica_cpu=replica_cpu, cpu_limit=cpu_limit,
-        cert_ttl=cert_ttl, daprd=daprd, otlp_endpoint=otlp_endpoint,
+        port_base, replicas=replicas, max_replicas=max_replicas, policy=policy, replica_cpu=replica_cpu,
+        cpu_limit=cpu_limit, cert_ttl=cert_ttl, daprd=daprd, otlp_endpoint=otlp_endpoint,
     )  # fmt: skip
     console = Console(stderr=json)
     began = time.monotonic()
@@ -56,9 +56,15 @@ def up(
         child = mesh.start(settings, leash=foreground)
     took = time.monotonic() - began
     if json:
-        print(jsonlib.dumps({"gateway_url": settings.gateway_url, "dashboard_url": settings.dashboard_url,
-                             "jaeger_url": settings.jaeger_url, "run_dir": str(settings.run_dir), "pid": child.pid,
-                             "started_s": round(took, 2)}), flush=True)  # fmt: skip
+        started = {
+            "gateway_url": settings.gateway_url,
+            "dashboard_url": settings.dashboard_url,
+            "jaeger_url": settings.jaeger_url,
+            "run_dir": str(settings.run_dir),
+            "pid": child.pid,
+            "started_s": round(took, 2),
+        }
+        print(jsonlib.dumps(started), flush=True)
     else:
         console.print(
             f"[bold green]up[/] in {took:.1f} s   gateway {settings.gateway_url}   page {settings.dashboard_url}"

@@ -85,6 +85,13 @@ class MeshSettings(BaseSettings):
         return self.state_dir / f"mesh-{self.port_base}"
 
     @property
+    def clock_skew_s(self) -> int:
+        """How far a certificate is dated back. It is renewed half-way through its life as dated: more than a small part
+        of that life, and it would be renewed without end."""
+        number, unit = int(self.cert_ttl[:-1]), {"s": 1, "m": 60, "h": 3600}[self.cert_ttl[-1]]
+        return min(60, max(1, number * unit // 12))
+
+    @property
     def gateway_url(self) -> str:
         return f"http://127.0.0.1:{self.port_base}"
 

@@ -147,7 +147,7 @@ class Specs:
                         "mtls": {
                             "enabled": True,
                             "workloadCertTTL": self.settings.cert_ttl,
-                            "allowedClockSkew": "15m",
+                            "allowedClockSkew": f"{self.settings.clock_skew_s}s",
                             "tokenValidators": [
                                 {
                                     "name": "jwks",
@@ -183,7 +183,8 @@ class Specs:
         admin, grpc, unused = self.ports.free(), self.ports.free(), "127.0.0.1:0"
         query = self.settings.port_base + 2
         argv = (
-            str(tools.built(tools.JAEGER)), "--memory.max-traces=2000", "--log-level=warn", "--query.enable-tracing=false",
+            str(tools.built(tools.JAEGER)), "--memory.max-traces=2000", "--log-level=warn",
+            "--query.enable-tracing=false",
             f"--collector.otlp.http.host-port=127.0.0.1:{self.otlp_port}",
             f"--query.http-server.host-port=127.0.0.1:{query}",
             f"--query.grpc-server.host-port=127.0.0.1:{self.ports.free()}",

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 _MAX_TAGS = 24
-_MAX_TAG_CHARS = 200
+_MAX_CHARS = 200
 _HIDDEN_TAGS = ("internal.", "otel.scope", "otel.library", "span.kind", "error")
 _SIDECAR_SCOPE = "dapr-diagnostics"  # the tracer's name in daprd, pkg/diagnostics/tracing.go
 
@@ -100,20 +100,27 @@ def _span(trace_id: str, raw: _RawSpan, process: _Process) -> Span:
     )
     scope = tags.get("otel.scope.name") or tags.get("otel.library.name") or ""
     shown = {
-        key: value[:_MAX_TAG_CHARS] for key, value in sorted(tags.items()) if not key.startswith(_HIDDEN_TAGS)
+        _plain(key): _plain(value) for key, value in sorted(tags.items()) if not key.startswith(_HIDDEN_TAGS)
     }
     return Span(
         trace_id=trace_id,
         span_id=raw.span_id,
         parent_id=parent,
-        service=process.service,
-        instance=about.get("service.instance.id") or about.get("host.name") or "",
-        operation=raw.operation,
-        kind=tags.get("span.kind", "internal"),
+        service=_plain(process.service),
+        instance=_plain(about.get("service.instance.id") or about.get("host.name") or ""),
+        operation=_plain(raw.operation),
+        kind=_plain(tags.get("span.kind", "internal")),
         start_us=raw.start_us,
         duration_us=max(0, raw.duration_us),
         error=tags.get("error") in ("True", "true") or tags.get("otel.status_code") == "ERROR",
         sidecar=scope == _SIDECAR_SCOPE or any(key.startswith("dapr.") for key in tags),
         links=tuple((ref.trace_id, ref.span_id) for ref in references if ref.kind == "FOLLOWS_FROM"),
         tags=dict(list(shown.items())[:_MAX_TAGS]),
+    )
+
+
+def _plain(text: str) -> str:
+    """Bounded, and without what a terminal would obey."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:_MAX_CHARS]
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mesh.harness import Load, RunningMesh, until
+from tests.mesh.harness import Load, RunningMesh, running_mesh, until
 
 RETURNS_WITHIN_S = 5.0
 ON_THE_PATH = (
@@ -95,8 +95,6 @@ def test_acknowledged_sessions_survive_kill_9_of_redis_while_they_are_written(me
 
 
 def test_kill_9_of_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
-    from tests.mesh.harness import running_mesh
-
     with running_mesh(tmp_path) as mesh:
         pids = [p["pid"] for p in mesh.processes().values()]
         assert len(pids) > 15
@@ -107,8 +105,6 @@ def test_kill_9_of_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
 def test_sigterm_of_the_supervisor_ends_everything_in_order_and_two_meshes_do_not_meet(
     tmp_path: Path,
 ) -> None:
-    from tests.mesh.harness import running_mesh
-
     with running_mesh(tmp_path) as first, running_mesh(tmp_path) as second:
         assert first.ask()[0] == 200
         assert second.ask()[0] == 200

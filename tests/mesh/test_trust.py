@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -53,8 +54,6 @@ def inference_call(mesh: RunningMesh) -> dict[str, object]:
 
 
 def test_every_sidecar_shows_the_identity_of_its_app_and_refuses_plaintext(mesh: RunningMesh) -> None:
-    import asyncio
-
     sidecars = [p for p in mesh.processes().values() if p["kind"] == "sidecar"]
     assert len(sidecars) == len(APPS)
     for sidecar in sidecars:
@@ -67,7 +66,6 @@ def test_every_sidecar_shows_the_identity_of_its_app_and_refuses_plaintext(mesh:
 
 def test_the_plaintext_probe_can_see_plaintext(tmp_path: Path) -> None:
     """The probe above would be worthless if it answered False to everything."""
-    import asyncio
 
     async def plaintext_server_is_seen() -> bool:
         async def settings(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -54,7 +54,7 @@ function axis(epoch) {
 /** From the first thing known, but at most the window back, to the end of the forecast or a quarter of the past. */
 function timeRange(windowS) {
   const at = now();
-  const first = Math.min(state.traffic[0]?.t ?? at, state.replicas[0]?.t ?? at);
+  const first = state.traffic[0]?.t ?? state.replicas[0]?.t ?? at;
   const past = Math.min(windowS, Math.max(60, at - first + 3));
   const ahead = Math.max(5, (state.forecast?.t.at(-1) ?? at) - at);
   return [at - past, at + Math.min(ahead, past * 0.45)];
