@@ -20,6 +20,7 @@ from deploy.local.settings import REPO, MeshSettings
 from foremesh import mesh as lifecycle
 from foremesh.mesh import Failed, MeshClient
 from foremesh.options import USAGE, PortBase, exits, mesh_settings
+from foremesh.scale import set_by_hand
 
 TRACE = REPO / "lab/data/demo_trace.csv"
 UTTERANCES = REPO / "models/data/utterances.tsv"
@@ -140,7 +141,7 @@ def run(
     generator = LoadGenerator(tools.built(tools.LOADGEN))
 
     def measured(replicas: int) -> float:
-        hold(client, replicas)
+        set_by_hand(client, "inference", replicas, SETTLE_WITHIN_S)
         return calibrate(settings.gateway_url, CALIBRATION_S, utterances=said, run=generator)
 
     try:
@@ -194,17 +195,6 @@ def run(
         "compression": schedule.window.compression,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
     }
-
-
-def hold(client: MeshClient, replicas: int) -> None:
-    """Hold inference at a number of replicas and wait until they are ready."""
-    client.configure(policy=f"static:{replicas}")
-    client.scale("inference", replicas)
-    deadline = time.monotonic() + SETTLE_WITHIN_S
-    while (app := client.app("inference"))["ready"] != replicas or app["starting"] or app["draining"]:
-        if time.monotonic() > deadline:
-            raise Failed(f"inference did not settle at {replicas} replicas within {SETTLE_WITHIN_S:.0f} s")
-        time.sleep(0.1)
 
 
 def write_history(file: Path, counts: Any) -> None:

@@ -15,6 +15,7 @@ from foremesh.options import Json
 
 ROOMS = {
     "mesh": ("deploy.local.settings", "MeshSettings"),
+    "services": ("services.common.settings", "ServiceSettings"),
     "routing": ("services.routing.settings", "Settings"),
     "tokenization": ("services.tokenization.settings", "Settings"),
     "inference": ("services.inference.settings", "Settings"),
@@ -23,14 +24,27 @@ ROOMS = {
     "dashboard": ("services.dashboard.settings", "Settings"),
 }
 
+# What the supervisor tells each process: who it is, where to listen, whom to ask. Set here they would do nothing.
+ASSIGNED = {
+    "app_id", "instance", "host", "port", "dapr_http_port", "dapr_api_token", "app_api_token", "direct",
+    "control_socket", "public_port", "jaeger_url", "history_file",
+}  # fmt: skip
+
 
 def settings(json: Json = False) -> None:
     """List every setting: the environment variable, what it does, its default, and its value here if it is set.
 
-    `mesh` settings are also flags of `foremesh up`. Settings of services are read from the environment of
-    `foremesh up`: FOREMESH_QUEUE_ITEMS=64 foremesh up. Secrets are never settings and never shown.
+    `mesh` settings belong to the mesh, most of them are flags of `foremesh up`; those of `services` hold for each of
+    its Python services. All are taken from the environment of `foremesh up`: FOREMESH_QUEUE_ITEMS=64 foremesh up.
+    Secrets are never settings and never shown.
+
+    Exit codes: 0 listed.
     """
-    found = [row for room, where in ROOMS.items() for row in rows(room, *where)]
+    found: list[dict[str, Any]] = []
+    for room, (module, name) in ROOMS.items():
+        # A service has what all have, and is told by the mesh what both name.
+        listed = {row["variable"] for row in found if row["room"] in ("mesh", "services")}
+        found += [row for row in rows(room, module, name) if row["variable"] not in listed]
     if json:
         print(jsonlib.dumps(found, indent=2))
         return
@@ -46,17 +60,11 @@ def rows(room: str, module: str, name: str) -> list[dict[str, Any]]:
     """One row for each field a person may set; what the supervisor assigns (ports, tokens) is left out."""
     model: type[BaseSettings] = getattr(importlib.import_module(module), name)
     prefix = model.model_config.get("env_prefix", "")
-    base = (
-        {f for parent in model.__mro__[1:] for f in getattr(parent, "model_fields", {})}
-        if room != "mesh"
-        else set()
-    )
     listed = []
     for field, info in model.model_fields.items():
-        if field in base or not info.description:
+        if field in ASSIGNED:
             continue
-        alias = info.validation_alias if isinstance(info.validation_alias, str) else None
-        variable = alias or f"{prefix}{field}".upper()
+        variable = f"{prefix}{field}".upper()
         default = "" if info.is_required() else str(info.get_default(call_default_factory=False))
         listed.append(
             {

@@ -22,7 +22,7 @@ from deploy.local.observer import Observer
 from deploy.local.ports import Ports, is_free
 from deploy.local.process import StartFailed, rotate
 from deploy.local.settings import PORTS_FOR_PEOPLE, TRUST_DOMAIN, MeshSettings
-from deploy.local.specs import APPS, SCALABLE, Specs
+from deploy.local.specs import APPS, PROBE_TIMEOUT, SCALABLE, Specs
 from deploy.local.trust import TOKEN_LIFETIME_S, Trust, write_secret
 from deploy.local.unit import Unit
 
@@ -51,6 +51,7 @@ class Mesh:
         self._replica_numbers = 0
         self._start_delays: deque[float] = deque(maxlen=5)
         self._wanted = settings.replicas
+        self._policy_at_start = settings.policy
         self._leaving: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._quota: CpuQuota | None = None
@@ -156,18 +157,39 @@ class Mesh:
             resolver.forget(self.specs.resolver_file, internal)
 
     async def reconfigure(self, changes: dict[str, Any]) -> None:
-        """Change settings of the scaling path and restart the two apps that read them. Raises OutOfRange."""
+        """Change settings of the scaling path. A policy alone is switched in place; the rest restarts the two apps.
+
+        Raises OutOfRange when a setting or its value is not possible; nothing has changed then.
+        """
         allowed = ("policy", "capacity_rps", "step_s")
         if unknown := sorted(set(changes) - set(allowed)):
             raise OutOfRange(
                 f"setting '{unknown[0]}' cannot change while the mesh is up ({', '.join(allowed)} can)"
             )
-        # Validated as a whole, so that a bad value changes nothing.
-        self.settings = MeshSettings(**(self.settings.model_dump() | changes))
-        self.specs.settings = self.settings
-        await asyncio.gather(
-            *(self.units[app].restart(START_WITHIN_S) for app in ("predictor", "autoscaler"))
-        )
+        changed = MeshSettings(**(self.settings.model_dump() | changes))
+        if "policy" in changes:
+            await self._switch_policy(changed.policy)
+        self.settings = changed
+        self.specs.settings = changed
+        if set(changes) - {"policy"}:
+            await asyncio.gather(
+                *(self.units[app].restart(START_WITHIN_S) for app in ("predictor", "autoscaler"))
+            )
+
+    async def _switch_policy(self, policy: str) -> None:
+        port = self.specs.endpoints["autoscaler"]["app"]
+        token = self.trust.api_tokens("autoscaler" if self.settings.wiring != "direct" else "direct")[1]
+        try:
+            async with self.http.put(
+                f"http://127.0.0.1:{port}/v1/policy",
+                json={"policy": policy},
+                headers={"dapr-api-token": token},
+                timeout=PROBE_TIMEOUT,
+            ) as reply:
+                if reply.status >= 400:
+                    raise OutOfRange(str((await reply.json(content_type=None)).get("detail")))
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise OutOfRange(f"the autoscaler cannot be reached to switch its policy ({e}); try again") from e
 
     # --- replicas -------------------------------------------------------------------------------------------------
 
@@ -253,6 +275,8 @@ class Mesh:
             "pid": os.getpid(),
             "trust_domain": TRUST_DOMAIN,
             "wiring": s.wiring,
+            "policy": s.policy,
+            "policy_at_start": self._policy_at_start,
             "mtls": s.wiring == "mesh",
             "serving_since": self.serving_since,
             "gateway_url": s.gateway_url,

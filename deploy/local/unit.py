@@ -83,6 +83,7 @@ class Unit:
         if self._task is not None:
             # Waited for and not awaited: one whose start was cancelled ends as cancelled, and that is its own affair.
             await asyncio.wait({self._task})
+        self._set("stopped")
 
     def _set(self, state: UnitState) -> None:
         self.state = state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -17,6 +18,9 @@ from services.common.catalog import (
 )
 from services.common.problems import Problem
 from services.common.telemetry import logger
+
+# One thread encodes: a pool of the library's own would take the cores that the models run on.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 log = logger("foremesh.tokenization")
 

@@ -11,6 +11,7 @@ import pytest
 
 from deploy.local.identities import observe
 from foremesh.mesh import Failed
+from foremesh.scale import set_by_hand
 from tests.mesh.harness import Load, RunningMesh, running_mesh, until
 
 
@@ -46,16 +47,10 @@ def test_certificates_of_60_s_rotate_under_load(short_lived: RunningMesh) -> Non
 
 
 def test_scale_1_4_1_under_load(short_lived: RunningMesh) -> None:
-    def ready(n: int) -> bool:
-        app = short_lived.client.app("inference")
-        return bool(app["ready"] == n and app["draining"] == 0)
-
     answered_by: set[str] = set()
-    # The autoscaler's policy is static:1; it speaks up only on change, so a number set by hand stays.
     with Load(short_lived, connections=8) as load:
         for wanted in (4, 1):
-            short_lived.client.scale("inference", wanted)
-            until(partial(ready, wanted), 40, f"{wanted} replicas are ready")
+            set_by_hand(short_lived.client, "inference", wanted, 40)
             moment = time.monotonic()
             until(partial(load.answered_after, moment + 1.0), 5, "answers go on")
             for _ in range(60 if wanted == 4 else 0):
