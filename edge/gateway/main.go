@@ -64,7 +64,14 @@ func run() error {
 	counter := traffic.NewCounter(s.Instance)
 
 	var ready atomic.Bool
-	people := server(s, front.New(s, table, counter, tracing, registry))
+	handler, err := front.New(s, table, counter, tracing, registry)
+	if err != nil {
+		return err
+	}
+	people := server(s, handler)
+	waiting := &unused{connections: map[net.Conn]struct{}{}}
+	people.ConnState = waiting.note
+	people.RegisterOnShutdown(func() { time.AfterFunc(250*time.Millisecond, waiting.close) })
 	operators := server(s, operations(s, registry, &ready))
 	public, err := listen(s.Host, s.PublicPort, s.MaxConnections)
 	if err != nil {
@@ -95,14 +102,17 @@ func run() error {
 	case err = <-failed:
 	case <-ctx.Done():
 	}
+	stop() // a second signal ends the process at once
 	ready.Store(false)
 	grace, cancel := context.WithTimeout(context.Background(), s.ShutdownTimeout)
 	defer cancel()
-	err = errors.Join(ignoreClosed(err), people.Shutdown(grace))
+	if late := people.Shutdown(grace); late != nil {
+		err = errors.Join(err, fmt.Errorf("requests were still in flight %s after the signal: %w", s.ShutdownTimeout, late))
+	}
 	endPublishing()
 	publisherDone.Wait()
 	tracing.Close(grace)
-	return errors.Join(err, operators.Shutdown(grace))
+	return errors.Join(ignoreClosed(err), operators.Close())
 }
 
 func ignoreClosed(err error) error {
@@ -121,6 +131,31 @@ func server(s *settings.Settings, handler http.Handler) *http.Server {
 		IdleTimeout:       s.IdleTimeout,
 		MaxHeaderBytes:    s.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+	}
+}
+
+// unused keeps the connections whose first request has not come yet. Browsers open such ahead of need, and Shutdown
+// would wait five seconds for each; what was on its way when the listener closed arrives within a moment.
+type unused struct {
+	mu          sync.Mutex
+	connections map[net.Conn]struct{}
+}
+
+func (u *unused) note(connection net.Conn, state http.ConnState) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if state == http.StateNew {
+		u.connections[connection] = struct{}{}
+	} else {
+		delete(u.connections, connection)
+	}
+}
+
+func (u *unused) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for connection := range u.connections {
+		_ = connection.Close()
 	}
 }
 

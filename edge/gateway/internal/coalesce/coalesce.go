@@ -1,12 +1,13 @@
 // Package coalesce carries many concurrent requests in one call.
 //
-// While `maxInFlight` calls are out, what arrives joins the next one: nothing ever waits for a timer, and a single
+// While Bounds.InFlight calls are out, what arrives joins the next one: nothing ever waits for a timer, and a single
 // caller never waits at all. A hop through two sidecars costs the same CPU for one request as for sixty-four.
 package coalesce
 
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 )
 
@@ -31,35 +32,51 @@ func (i *Item[T, R]) Answer(result R) { i.result = result }
 // Fail sets an error for this item alone.
 func (i *Item[T, R]) Fail(err error) { i.err = err }
 
-// Call sends a batch and answers each item; an error it returns is every member's that has no answer of its own.
+// Call sends a batch and answers each item; an error it returns is every member's that has no error of its own.
 type Call[T, R any] func(batch []*Item[T, R]) error
+
+// Bounds of a Coalescer; all must be positive.
+type Bounds struct {
+	Batch    int // requests in a call
+	Bytes    int // of a call's requests together; one that is larger by itself travels alone
+	InFlight int // calls at once
+	Queue    int // requests that wait for a call
+	Eager    int // calls that go out at once; beyond them one goes when half a batch waits. 0: all do
+}
+
+// worthwhile tells whether one more call may go out: under load, few full calls cost less than many small ones, but
+// where calls are slow enough for a queue to form, more of them keep more replicas busy.
+func (b Bounds) worthwhile(inFlight, queued int) bool {
+	return inFlight < b.InFlight && (b.Eager == 0 || inFlight < b.Eager || 2*queued >= b.Batch)
+}
 
 // Coalescer is safe for concurrent use.
 type Coalescer[T, R any] struct {
-	call                            Call[T, R]
-	maxBatch, maxInFlight, maxQueue int
+	call   Call[T, R]
+	size   func(T) int
+	bounds Bounds
 
 	mu       sync.Mutex
 	queue    []*Item[T, R]
 	inFlight int
 }
 
-// New returns a Coalescer; all bounds must be positive.
-func New[T, R any](call Call[T, R], maxBatch, maxInFlight, maxQueue int) *Coalescer[T, R] {
-	return &Coalescer[T, R]{call: call, maxBatch: maxBatch, maxInFlight: maxInFlight, maxQueue: maxQueue}
+// New returns a Coalescer; size tells how many bytes a value adds to a call.
+func New[T, R any](call Call[T, R], size func(T) int, bounds Bounds) *Coalescer[T, R] {
+	return &Coalescer[T, R]{call: call, size: size, bounds: bounds}
 }
 
 // Do queues a value and waits for its result, or until ctx is done. ErrFull when the queue has no room.
 func (c *Coalescer[T, R]) Do(ctx context.Context, value T) (R, error) {
 	item := &Item[T, R]{Value: value, ctx: ctx, done: make(chan struct{})}
+	var none R
 	c.mu.Lock()
-	if len(c.queue) >= c.maxQueue {
+	if len(c.queue) >= c.bounds.Queue {
 		c.mu.Unlock()
-		var none R
 		return none, ErrFull
 	}
 	c.queue = append(c.queue, item)
-	start := c.inFlight < c.maxInFlight
+	start := c.bounds.worthwhile(c.inFlight, len(c.queue))
 	if start {
 		c.inFlight++
 	}
@@ -71,7 +88,7 @@ func (c *Coalescer[T, R]) Do(ctx context.Context, value T) (R, error) {
 	case <-item.done:
 		return item.result, item.err
 	case <-ctx.Done():
-		var none R
+		c.leave(item)
 		return none, ctx.Err()
 	}
 }
@@ -83,7 +100,16 @@ func (c *Coalescer[T, R]) Queued() int {
 	return len(c.queue)
 }
 
-// work sends batches until nothing is queued; it is one of at most maxInFlight.
+// leave gives the place of a caller that has gone to the next one; a call that is out is not disturbed.
+func (c *Coalescer[T, R]) leave(item *Item[T, R]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at := slices.Index(c.queue, item); at >= 0 {
+		c.queue = slices.Delete(c.queue, at, at+1)
+	}
+}
+
+// work sends batches until nothing is queued; it is one of at most Bounds.InFlight.
 func (c *Coalescer[T, R]) work() {
 	for {
 		batch := c.next()
@@ -104,20 +130,27 @@ func (c *Coalescer[T, R]) work() {
 func (c *Coalescer[T, R]) next() []*Item[T, R] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var batch []*Item[T, R]
-	taken := 0
+	// The worker that asks is one of those in flight: it goes on only where it would be started.
+	if !c.bounds.worthwhile(c.inFlight-1, len(c.queue)) {
+		c.inFlight--
+		return nil
+	}
+	batch := make([]*Item[T, R], 0, min(len(c.queue), c.bounds.Batch))
+	taken, bytes := 0, 0
 	for _, item := range c.queue {
-		if len(batch) == c.maxBatch {
+		if len(batch) == c.bounds.Batch {
 			break
 		}
-		taken++
 		if item.ctx.Err() == nil {
+			bytes += c.size(item.Value)
+			if len(batch) > 0 && bytes > c.bounds.Bytes {
+				break
+			}
 			batch = append(batch, item)
 		}
+		taken++
 	}
-	rest := copy(c.queue, c.queue[taken:])
-	clear(c.queue[rest:])
-	c.queue = c.queue[:rest]
+	c.queue = slices.Delete(c.queue, 0, taken)
 	if len(batch) == 0 {
 		c.inFlight--
 		return nil

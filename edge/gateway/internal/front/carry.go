@@ -6,13 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -27,12 +29,19 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/traffic"
 )
 
-// maxReplyBytes bounds what one call may answer: 64 items of 32 KB.
-const maxReplyBytes = 2 << 20
+const (
+	// maxCallBytes bounds what one call asks: half of what a sidecar takes by default, so that many large bodies
+	// at once are more calls and not one that is refused.
+	maxCallBytes = 2 << 20
+	// maxReplyBytes bounds what one call may answer: 64 items of 32 KB.
+	maxReplyBytes = 2 << 20
+	// maxRetryAfter bounds, in seconds, what a service may tell its callers to wait.
+	maxRetryAfter = 3600
+)
 
 type asked struct {
-	body []byte
-	span trace.Span
+	quoted []byte // the caller's body as a JSON string
+	span   trace.Span
 }
 
 type answered struct {
@@ -43,38 +52,48 @@ type answered struct {
 
 type item = coalesce.Item[asked, answered]
 
-// carrier takes the requests of one route to its backend, many in one call.
+// carrier takes requests to one backend, many in one call.
 type carrier struct {
-	front     *Front
-	backend   routes.Backend
-	spec      *routes.CoalesceSpec
-	client    *http.Client
+	front   *Front
+	backend *backend
+	spec    *routes.CoalesceSpec
+	address string
+	// Its own connections: what is slow on other routes must not hold up this one.
+	transport http.RoundTripper
 	budget    *retryBudget
 	coalescer *coalesce.Coalescer[asked, answered]
+
+	complained atomic.Int64 // epoch second of the last complaint
 }
 
-func newCarrier(f *Front, backend routes.Backend, spec *routes.CoalesceSpec, budget *retryBudget) *carrier {
-	c := &carrier{front: f, backend: backend, spec: spec, client: &http.Client{Transport: f.transport}, budget: budget}
-	c.coalescer = coalesce.New(c.call, spec.MaxBatch, spec.MaxInFlight, spec.MaxQueue)
+func newCarrier(f *Front, to *backend, spec *routes.CoalesceSpec, budget *retryBudget) *carrier {
+	c := &carrier{front: f, backend: to, spec: spec, address: to.root.String() + spec.Path, transport: newTransport(spec.MaxInFlight), budget: budget}
+	c.coalescer = coalesce.New(c.call, func(a asked) int { return len(a.quoted) },
+		coalesce.Bounds{Batch: spec.MaxBatch, Bytes: maxCallBytes, InFlight: spec.MaxInFlight, Queue: spec.MaxQueue, Eager: spec.Eager})
 	return c
 }
 
-// carry answers one request of a coalesced route and returns the status it sent.
-func (f *Front) carry(w http.ResponseWriter, r *http.Request, rule *routes.Rule) int {
-	body, p := readBody(w, r, f.settings.MaxBodyBytes)
+// carry answers one request and returns the status it sent.
+func (c *carrier) carry(w http.ResponseWriter, r *http.Request) int {
+	body, p := readBody(w, r, c.front.settings.MaxBodyBytes)
 	if p != nil {
-		p.Write(w)
-		return p.Status
+		return write(w, p)
 	}
-	c := f.carriers[rule.Coalesce]
-	// The queue is part of the promise: a request that could not be sent in time is told so.
-	ctx, cancel := context.WithTimeout(r.Context(), 2*c.spec.Timeout.Duration)
-	defer cancel()
-	answer, err := c.coalescer.Do(ctx, asked{body, trace.SpanFromContext(r.Context())})
+	// The body travels as a string: what is wrong with it is then this request's fault alone.
+	quoted, err := jsontext.AppendQuote(make([]byte, 0, len(body)*9/8+16), body)
 	if err != nil {
-		p := asProblem(err)
-		p.Write(w)
-		return p.Status
+		return write(w, problem.BadJSON("the body is not UTF-8"))
+	}
+	// The queue is part of the promise: a request that could not be sent in time is told so.
+	ctx, cancel := context.WithTimeout(r.Context(), c.front.settings.BackendTimeout)
+	defer cancel()
+	answer, err := c.coalescer.Do(ctx, asked{quoted, trace.SpanFromContext(ctx)})
+	if err != nil {
+		if r.Context().Err() != nil {
+			w.WriteHeader(traffic.StatusGone) // nobody is there to read
+			return traffic.StatusGone
+		}
+		return write(w, asProblem(err))
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -82,7 +101,7 @@ func (f *Front) carry(w http.ResponseWriter, r *http.Request, rule *routes.Rule)
 		h.Set("Content-Type", "application/problem+json")
 	}
 	if answer.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(max(1, int(answer.RetryAfter+0.5))))
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(min(answer.RetryAfter, maxRetryAfter)))))
 	}
 	h.Set("Content-Length", strconv.Itoa(len(answer.Body)))
 	w.WriteHeader(answer.Status)
@@ -94,18 +113,21 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *pro
 	if r.ContentLength > limit {
 		return nil, problem.TooLarge(limit)
 	}
-	buffer := bytes.NewBuffer(make([]byte, 0, max(r.ContentLength+1, 512)))
+	buffer := bytes.NewBuffer(make([]byte, 0, room(r.ContentLength)))
 	if _, err := buffer.ReadFrom(http.MaxBytesReader(w, r.Body, limit)); err != nil {
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			return nil, problem.TooLarge(limit)
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, problem.SlowBody()
+		}
 		return nil, problem.BadJSON("the body ended early")
-	}
-	if !utf8.Valid(buffer.Bytes()) {
-		return nil, problem.BadJSON("the body is not UTF-8")
 	}
 	return buffer.Bytes(), nil
 }
+
+// room is what a buffer begins with: the announced length (-1: unknown) within reason, and what ReadFrom wants free at its end.
+func room(length int64) int64 { return min(max(length, 0), 64<<10) + bytes.MinRead }
 
 // call sends one batch. Each member is answered by its place in the list.
 func (c *carrier) call(batch []*item) error {
@@ -119,12 +141,25 @@ func (c *carrier) call(batch []*item) error {
 	}
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
+		c.complain(err)
 		return err
 	}
 	for i, one := range batch {
+		if status := reply[i].Status; status < 200 || status > 599 {
+			one.Fail(fmt.Errorf("%w: status %d", errUnexpected, status))
+			continue
+		}
 		one.Answer(reply[i])
 	}
 	return nil
+}
+
+// complain logs why a call failed, at most once a second: in an outage every call fails.
+func (c *carrier) complain(err error) {
+	now, last := time.Now().Unix(), c.complained.Load()
+	if now != last && c.complained.CompareAndSwap(last, now) {
+		slog.Warn("coalesced call failed", "app", c.backend.app, "error", err.Error())
+	}
 }
 
 // begin starts the call's span below the first sampled member; the other sampled ones are linked to it.
@@ -135,7 +170,7 @@ func (c *carrier) begin(ctx context.Context, batch []*item) (context.Context, tr
 			continue
 		}
 		if span == nil {
-			ctx, span = c.front.tracing.Tracer.Start(trace.ContextWithSpan(ctx, one.Value.span), "coalesced call to "+c.backend.App,
+			ctx, span = c.front.tracing.Tracer.Start(trace.ContextWithSpan(ctx, one.Value.span), "coalesced call to "+c.backend.app,
 				trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.Int("batch.size", len(batch))))
 		} else {
 			one.Value.span.AddLink(trace.Link{SpanContext: span.SpanContext()})
@@ -150,25 +185,35 @@ func (c *carrier) begin(ctx context.Context, batch []*item) (context.Context, tr
 func (c *carrier) message(batch []*item) []byte {
 	size := 16
 	for _, one := range batch {
-		size += len(one.Value.body)*9/8 + 128
+		size += len(one.Value.quoted) + 128
 	}
 	out := append(make([]byte, 0, size), `{"items":[`...)
-	deadline := `,"deadline_ms":` + strconv.FormatInt(c.spec.Timeout.Milliseconds(), 10) + `}`
 	for i, one := range batch {
 		if i > 0 {
 			out = append(out, ',')
 		}
 		out = append(out, `{"body":`...)
-		// The body travels as a string: what is wrong with it is then this item's fault alone.
-		out, _ = jsontext.AppendQuote(out, one.Value.body)
+		out = append(out, one.Value.quoted...)
 		if sc := one.Value.span.SpanContext(); sc.IsValid() {
 			out = append(out, `,"traceparent":"`...)
 			out = append(out, telemetry.Traceparent(sc)...)
 			out = append(out, '"')
 		}
-		out = append(out, deadline...)
+		// What it waited in the queue is gone from its time.
+		left := remaining(one.Context(), c.spec.Timeout.Duration)
+		out = append(out, `,"deadline_ms":`...)
+		out = strconv.AppendInt(out, max(1, left.Milliseconds()), 10)
+		out = append(out, '}')
 	}
 	return append(out, `]}`...)
+}
+
+// remaining is the time that a context leaves, at most `most`.
+func remaining(ctx context.Context, most time.Duration) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return max(0, min(most, time.Until(deadline)))
+	}
+	return most
 }
 
 func (c *carrier) send(ctx context.Context, message []byte) ([]answered, error) {
@@ -190,24 +235,23 @@ func (c *carrier) send(ctx context.Context, message []byte) ([]answered, error) 
 var errUnexpected = errors.New("the backend's answer was not as agreed")
 
 func (c *carrier) post(ctx context.Context, message []byte) ([]answered, error) {
-	address, token := c.front.backend(c.backend)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address+c.spec.Path, bytes.NewReader(message))
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("dapr-api-token", token)
 	parent := traffic.Untraced
 	if sc := trace.SpanContextFromContext(ctx); sc.IsSampled() {
 		parent = telemetry.Traceparent(sc)
 	}
-	request.Header.Set("Traceparent", parent)
-	response, err := c.client.Do(request)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.address, bytes.NewReader(message))
+	if err != nil {
+		return nil, err
+	}
+	request.Header = http.Header{
+		"Content-Type": {"application/json"}, "Dapr-Api-Token": {c.backend.token}, "Traceparent": {parent}}
+	// Not http.Client: a redirect would be followed.
+	response, err := c.transport.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	buffer := bytes.NewBuffer(make([]byte, 0, max(response.ContentLength+1, 4096)))
+	buffer := bytes.NewBuffer(make([]byte, 0, room(response.ContentLength)))
 	if _, err := buffer.ReadFrom(io.LimitReader(response.Body, maxReplyBytes)); err != nil {
 		return nil, err
 	}
@@ -221,18 +265,6 @@ func (c *carrier) post(ctx context.Context, message []byte) ([]answered, error) 
 		return nil, fmt.Errorf("%w: %w", errUnexpected, err)
 	}
 	return document.Items, nil
-}
-
-// refused turns a status of the whole call into what each of its callers is told.
-func refused(status int) error {
-	switch status {
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		return problem.Overloaded("the service behind this route has no room")
-	case http.StatusGatewayTimeout:
-		return problem.DeadlineExceeded("the service behind this route did not answer in time")
-	default:
-		return problem.Unavailable("the service behind this route cannot be reached")
-	}
 }
 
 // asProblem turns what went wrong on the way into what a caller is told; nothing internal shows.
@@ -250,32 +282,8 @@ func asProblem(err error) *problem.Problem {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return problem.DeadlineExceeded("no answer came in time")
 	case errors.Is(err, errUnexpected):
-		return &problem.Problem{Status: http.StatusBadGateway, Slug: "bad-gateway", Title: "Bad gateway", Detail: "the service behind this route gave no usable answer"}
+		return problem.BadGateway()
 	default:
 		return problem.Unavailable("the service behind this route cannot be reached")
 	}
-}
-
-// retryBudget lets retries add at most a share to the calls, so that they cannot turn a failure into a flood.
-type retryBudget struct {
-	share float64
-
-	mu     sync.Mutex
-	tokens float64
-}
-
-func (b *retryBudget) call() {
-	b.mu.Lock()
-	b.tokens = min(b.tokens+b.share, 10)
-	b.mu.Unlock()
-}
-
-func (b *retryBudget) retry() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
 }

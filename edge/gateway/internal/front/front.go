@@ -2,7 +2,7 @@
 package front
 
 import (
-	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -10,13 +10,11 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
@@ -31,68 +29,141 @@ type Front struct {
 	table     *routes.Table
 	traffic   *traffic.Counter
 	tracing   *telemetry.Tracing
-	transport http.RoundTripper
-	slots     chan struct{} // one for each request in flight
-	carriers  map[*routes.CoalesceSpec]*carrier
+	transport http.RoundTripper // of routes that are forwarded as they are
 	proxy     *httputil.ReverseProxy
+	slots     chan struct{} // one for each request in flight
+	ways      map[*routes.Rule]way
 	requests  *prometheus.CounterVec
 	seconds   *prometheus.HistogramVec
 }
 
-// New builds the handler and registers its metrics.
-func New(s *settings.Settings, table *routes.Table, counter *traffic.Counter, tracing *telemetry.Tracing, metrics prometheus.Registerer) *Front {
+// way is where a rule's requests go.
+type way struct {
+	backend *backend
+	carrier *carrier // nil: forwarded as it is
+}
+
+// backend is an app as it is reached from here.
+type backend struct {
+	app   string
+	root  *url.URL // stands for the app's root
+	token string   // opens it
+}
+
+// New builds the handler and registers its metrics. It returns an error if an app's address is none.
+func New(s *settings.Settings, table *routes.Table, counter *traffic.Counter, tracing *telemetry.Tracing, metrics prometheus.Registerer) (*Front, error) {
 	f := &Front{
 		settings: s, table: table, traffic: counter, tracing: tracing,
-		slots:    make(chan struct{}, s.MaxInFlight),
-		carriers: map[*routes.CoalesceSpec]*carrier{},
-		transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			MaxIdleConns:        s.ConnectionsToDapr,
-			MaxIdleConnsPerHost: s.ConnectionsToDapr,
-			MaxConnsPerHost:     s.ConnectionsToDapr,
-			IdleConnTimeout:     60 * time.Second,
-			DisableCompression:  true,
-		},
+		transport: newTransport(s.ConnectionsToDapr),
+		slots:     make(chan struct{}, s.MaxInFlight),
+		ways:      map[*routes.Rule]way{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_requests_total", Help: "Requests by route and status."}, []string{"route", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_request_seconds", Help: "Time from a request's header to the end of its answer, by route.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}, []string{"route"}),
 	}
-	budget := &retryBudget{share: s.RetryBudgetShare}
-	for _, rule := range table.Rules() {
-		if rule.Coalesce != nil && f.carriers[rule.Coalesce] == nil {
-			f.carriers[rule.Coalesce] = newCarrier(f, rule.Backend, rule.Coalesce, budget)
+	f.proxy = f.newProxy()
+	if err := f.layWays(); err != nil {
+		return nil, err
+	}
+	metrics.MustRegister(f.requests, f.seconds,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "gateway_in_flight", Help: "Requests in flight."}, func() float64 { return float64(len(f.slots)) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "gateway_queued", Help: "Requests that wait for a coalesced call."}, func() float64 { return float64(f.Queued()) }))
+	return f, nil
+}
+
+// layWays makes one backend for each app and one carrier for each pair of app and Coalesce.
+func (f *Front) layWays() error {
+	type pair struct {
+		app  string
+		spec *routes.CoalesceSpec
+	}
+	backends, carriers := map[string]*backend{}, map[pair]*carrier{}
+	budget := &retryBudget{share: f.settings.RetryBudgetShare}
+	rules := f.table.Rules()
+	for i := range rules {
+		rule := &rules[i]
+		app := rule.Backend.App
+		if backends[app] == nil {
+			made, err := f.newBackend(app)
+			if err != nil {
+				return err
+			}
+			backends[app] = made
+		}
+		key := pair{app, rule.Coalesce}
+		if rule.Coalesce != nil && carriers[key] == nil {
+			carriers[key] = newCarrier(f, backends[app], rule.Coalesce, budget)
+		}
+		f.ways[rule] = way{backends[app], carriers[key]}
+	}
+	return nil
+}
+
+func (f *Front) newBackend(app string) (*backend, error) {
+	address, token := "http://127.0.0.1:"+strconv.Itoa(f.settings.DaprPort)+"/v1.0/invoke/"+app+"/method", f.settings.DaprToken
+	if direct, ok := f.settings.Direct[app]; ok {
+		address, token = strings.TrimSuffix(direct, "/"), f.settings.AppToken
+	}
+	root, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("app '%s' cannot be addressed: %w", app, err)
+	}
+	return &backend{app, root, token}, nil
+}
+
+func newTransport(connections int) http.RoundTripper {
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		MaxIdleConns:        connections,
+		MaxIdleConnsPerHost: connections,
+		MaxConnsPerHost:     connections,
+		IdleConnTimeout:     60 * time.Second,
+		DisableCompression:  true,
+	}
+}
+
+// Queued returns how many requests wait for a coalesced call.
+func (f *Front) Queued() int {
+	queued, seen := 0, map[*carrier]bool{}
+	for _, way := range f.ways {
+		if way.carrier != nil && !seen[way.carrier] {
+			seen[way.carrier] = true
+			queued += way.carrier.coalescer.Queued()
 		}
 	}
-	f.proxy = f.newProxy()
-	metrics.MustRegister(f.requests, f.seconds, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gateway_in_flight", Help: "Requests in flight."}, func() float64 { return float64(len(f.slots)) }))
-	return f
+	return queued
 }
 
 // ServeHTTP answers one request.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	if p := unsafePath(r); p != nil {
-		f.refuse(w, "refused", p, began)
+		f.count("refused", write(w, p), time.Since(began))
 		return
 	}
 	rule := f.table.Match(r.Method, r.URL.Path)
 	if rule == nil {
-		f.refuse(w, "unmatched", problem.NotFound(), began)
+		f.count("unmatched", write(w, problem.NotFound()), time.Since(began))
 		return
 	}
 	counted := rule.Coalesce != nil
 	if counted {
 		f.traffic.Arrived()
 	}
-	status := f.serve(w, r, rule)
-	took := time.Since(began)
-	if counted {
-		f.traffic.Finished(traffic.OutcomeOf(status), took)
-	}
-	f.count(rule.Route, status, took)
+	// An answer that breaks off half way leaves by a panic, net/http's way to close the connection.
+	status := http.StatusBadGateway
+	defer func() {
+		took := time.Since(began)
+		if counted {
+			f.traffic.Finished(traffic.OutcomeOf(status), took)
+		}
+		f.count(rule.Route, status, took)
+	}()
+	status = f.serve(w, r, rule)
 }
 
 func (f *Front) serve(w http.ResponseWriter, r *http.Request, rule *routes.Rule) int {
@@ -100,24 +171,24 @@ func (f *Front) serve(w http.ResponseWriter, r *http.Request, rule *routes.Rule)
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()
 	default:
-		p := problem.Overloaded("as many requests as the gateway takes at once are in flight")
-		p.Write(w)
-		return p.Status
+		return write(w, problem.Overloaded("as many requests as the gateway takes at once are in flight"))
 	}
-	ctx, span := f.tracing.Tracer.Start(telemetry.Extract(r.Context(), r.Header), r.Method+" "+rule.Path,
-		trace.WithSpanKind(trace.SpanKindServer))
+	ctx, span := f.tracing.Begin(r, rule.Path)
+	defer span.End()
+	if ctx != r.Context() {
+		r = r.WithContext(ctx)
+	}
 	sampled := span.SpanContext().IsSampled()
 	if sampled {
 		span.SetAttributes(attribute.String("http.request.method", r.Method), attribute.String("url.path", r.URL.Path),
 			attribute.String("http.route", rule.Path))
 		w.Header().Set("X-Trace-Id", span.SpanContext().TraceID().String())
 	}
-	r = r.WithContext(ctx)
 	var status int
-	if rule.Coalesce != nil {
-		status = f.carry(w, r, rule)
+	if way := f.ways[rule]; way.carrier != nil {
+		status = way.carrier.carry(w, r)
 	} else {
-		status = f.forward(w, r, rule)
+		status = f.forward(w, r, way.backend)
 	}
 	if sampled {
 		span.SetAttributes(attribute.Int("http.response.status_code", status))
@@ -129,13 +200,7 @@ func (f *Front) serve(w http.ResponseWriter, r *http.Request, rule *routes.Rule)
 	} else if status >= 500 && status != http.StatusServiceUnavailable {
 		slog.Warn("request", "method", r.Method, "path", r.URL.Path, "status", status)
 	}
-	span.End()
 	return status
-}
-
-func (f *Front) refuse(w http.ResponseWriter, route string, p *problem.Problem, began time.Time) {
-	p.Write(w)
-	f.count(route, p.Status, time.Since(began))
 }
 
 func (f *Front) count(route string, status int, took time.Duration) {
@@ -143,125 +208,20 @@ func (f *Front) count(route string, status int, took time.Duration) {
 	f.seconds.WithLabelValues(route).Observe(took.Seconds())
 }
 
-// backend returns the address that stands for an app's root, and the token that opens it.
-func (f *Front) backend(b routes.Backend) (address, token string) {
-	if direct, ok := f.settings.Direct[b.App]; ok {
-		return strings.TrimSuffix(direct, "/"), f.settings.AppToken
-	}
-	return "http://127.0.0.1:" + strconv.Itoa(f.settings.DaprPort) + "/v1.0/invoke/" + b.App + "/method", f.settings.DaprToken
+// write sends a problem and returns its status.
+func write(w http.ResponseWriter, p *problem.Problem) int {
+	p.Write(w)
+	return p.Status
 }
 
-// unsafePath refuses what a server behind could read as another path than the one that was matched.
-func unsafePath(r *http.Request) *problem.Problem {
-	if r.URL.IsAbs() && r.URL.Host != r.Host {
-		return problem.BadPath("the request line names another host than the Host header")
-	}
-	raw := r.URL.EscapedPath()
-	if !strings.HasPrefix(raw, "/") {
-		return problem.BadPath("the path must begin with /")
-	}
-	lower := strings.ToLower(raw)
-	for _, code := range []string{"%2e", "%2f", "%5c", "%00", "%25"} {
-		if strings.Contains(lower, code) {
-			return problem.BadPath("the path holds " + code + ", which must not be encoded here")
-		}
-	}
-	if strings.ContainsAny(r.URL.Path, "\\\x00") || strings.Contains(r.URL.Path, "//") {
-		return problem.BadPath("the path holds a backslash, a NUL or an empty segment")
-	}
-	for _, segment := range strings.Split(r.URL.Path, "/") {
-		if segment == "." || segment == ".." {
-			return problem.BadPath("the path holds a dot segment")
-		}
-	}
-	return nil
-}
-
-type ruleKey struct{}
-
-func (f *Front) newProxy() *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Transport:  f.transport,
-		BufferPool: &buffers{},
-		ErrorLog:   slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
-		// Rewrite and not Director: the caller's X-Forwarded-* and Forwarded are gone before it runs.
-		Rewrite: func(p *httputil.ProxyRequest) {
-			rule, _ := p.In.Context().Value(ruleKey{}).(*routes.Rule)
-			address, token := f.backend(rule.Backend)
-			target, _ := url.Parse(address)
-			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = target.Scheme, target.Host, target.Host
-			p.Out.URL.Path = target.Path + p.In.URL.Path
-			p.Out.URL.RawPath = ""
-			for name := range p.Out.Header {
-				if strings.HasPrefix(strings.ToLower(name), "dapr-") {
-					p.Out.Header.Del(name)
-				}
-			}
-			p.SetXForwarded()
-			p.Out.Header.Set("dapr-api-token", token)
-			p.Out.Header.Set("Traceparent", traceparent(p.In.Context()))
-		},
-		ModifyResponse: func(reply *http.Response) error {
-			for name := range reply.Header {
-				if lower := strings.ToLower(name); strings.HasPrefix(lower, "dapr-") || lower == "traceparent" || lower == "server" {
-					reply.Header.Del(name)
-				}
-			}
-			// A sidecar's own error speaks of what is behind the gateway; a problem document is the service's.
-			if reply.StatusCode >= 500 && !strings.HasPrefix(reply.Header.Get("Content-Type"), "application/problem+json") {
-				_ = reply.Body.Close()
-				return problem.Unavailable("the service behind this route cannot be reached")
-			}
-			return nil
-		},
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { asProblem(err).Write(w) },
+// refused turns a status of a whole call, the sidecar's own, into what the caller is told.
+func refused(status int) *problem.Problem {
+	switch status {
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		return problem.Overloaded("the service behind this route has no room")
+	case http.StatusGatewayTimeout:
+		return problem.DeadlineExceeded("the service behind this route did not answer in time")
+	default:
+		return problem.Unavailable("the service behind this route cannot be reached")
 	}
 }
-
-func (f *Front) forward(w http.ResponseWriter, r *http.Request, rule *routes.Rule) int {
-	if r.ContentLength > f.settings.MaxBodyBytes {
-		p := problem.TooLarge(f.settings.MaxBodyBytes)
-		p.Write(w)
-		return p.Status
-	}
-	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), ruleKey{}, rule), f.settings.BackendTimeout)
-	defer cancel()
-	r = r.WithContext(ctx)
-	r.Body = http.MaxBytesReader(w, r.Body, f.settings.MaxBodyBytes)
-	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-	f.proxy.ServeHTTP(seen, r)
-	return seen.status
-}
-
-func traceparent(ctx context.Context) string {
-	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
-		return telemetry.Traceparent(sc)
-	}
-	return traffic.Untraced
-}
-
-// statusWriter remembers the status that was sent.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	w.status = status
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap lets ResponseController reach the connection.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// buffers pools what the proxy copies with: 4 KB, as answers here are small and boxes too.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) Get() []byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
-		return *p
-	}
-	return make([]byte, 4096)
-}
-
-func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

@@ -59,6 +59,16 @@ func DeadlineExceeded(detail string) *Problem {
 	return &Problem{http.StatusGatewayTimeout, "deadline-exceeded", "Deadline exceeded", detail, 1}
 }
 
+// SlowBody is a caller that did not send its body in time.
+func SlowBody() *Problem {
+	return &Problem{http.StatusRequestTimeout, "deadline-exceeded", "Deadline exceeded", "the body did not come in time", 0}
+}
+
+// BadGateway is an answer that was not as agreed.
+func BadGateway() *Problem {
+	return &Problem{http.StatusBadGateway, "bad-gateway", "Bad gateway", "the service behind this route gave no usable answer", 0}
+}
+
 // BadJSON is a body that is not JSON in UTF-8.
 func BadJSON(detail string) *Problem {
 	return &Problem{http.StatusBadRequest, "bad-json", "Not JSON", detail, 0}

@@ -3,10 +3,13 @@ package settings
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -69,7 +72,31 @@ func share(field func(*Settings) *float64, most float64) func(*Settings, string)
 }
 
 func text(field func(*Settings) *string) func(*Settings, string) error {
-	return func(s *Settings, value string) error { *field(s) = value; return nil }
+	return func(s *Settings, value string) error {
+		if value == "" {
+			return errors.New("must not be empty")
+		}
+		*field(s) = value
+		return nil
+	}
+}
+
+// token is text that fits into a header; what is wrong with it is said without it.
+func token(field func(*Settings) *string) func(*Settings, string) error {
+	return func(s *Settings, value string) error {
+		if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return errors.New("must hold only printable ASCII without spaces")
+		}
+		*field(s) = value
+		return nil
+	}
+}
+
+func checkAddress(value string) error {
+	if at, err := url.Parse(value); err != nil || at.Scheme != "http" && at.Scheme != "https" || at.Host == "" {
+		return fmt.Errorf("%q must be an address such as http://127.0.0.1:4318", value)
+	}
+	return nil
 }
 
 func duration(field func(*Settings) *time.Duration) func(*Settings, string) error {
@@ -90,16 +117,28 @@ var variables = []variable{
 	{"FOREMESH_PUBLIC_PORT", "8080", "port for people", false, number(func(s *Settings) *int { return &s.PublicPort }, 1, 65535)},
 	{"FOREMESH_ROUTES", "routes", "folder of Gateway API YAML files", false, text(func(s *Settings) *string { return &s.Routes })},
 	{"DAPR_HTTP_PORT", "3500", "HTTP port of the own sidecar", false, number(func(s *Settings) *int { return &s.DaprPort }, 1, 65535)},
-	{"DAPR_API_TOKEN", "", "token sent to the own sidecar", true, text(func(s *Settings) *string { return &s.DaprToken })},
-	{"APP_API_TOKEN", "", "token that the own sidecar must send; empty refuses everything", true, text(func(s *Settings) *string { return &s.AppToken })},
+	{"DAPR_API_TOKEN", "", "token sent to the own sidecar", true, token(func(s *Settings) *string { return &s.DaprToken })},
+	{"APP_API_TOKEN", "", "token that the own sidecar must send; empty refuses everything", true, token(func(s *Settings) *string { return &s.AppToken })},
 	{"FOREMESH_DIRECT", "{}", `JSON {"app-id": "http://host:port"}: call these without a sidecar (benchmarks)`, false,
 		func(s *Settings, value string) error {
 			if err := json.Unmarshal([]byte(value), &s.Direct); err != nil {
 				return fmt.Errorf("must be a JSON object of addresses: %w", err)
 			}
+			for app, address := range s.Direct {
+				if err := checkAddress(address); err != nil {
+					return fmt.Errorf("%s: %w", app, err)
+				}
+			}
 			return nil
 		}},
-	{"FOREMESH_OTLP_ENDPOINT", "", "OTLP/HTTP collector such as http://127.0.0.1:4318; empty exports nothing", false, text(func(s *Settings) *string { return &s.OTLPEndpoint })},
+	{"FOREMESH_OTLP_ENDPOINT", "", "OTLP/HTTP collector such as http://127.0.0.1:4318; empty exports nothing", false,
+		func(s *Settings, value string) error {
+			s.OTLPEndpoint = value
+			if value == "" {
+				return nil
+			}
+			return checkAddress(value)
+		}},
 	{"FOREMESH_TRACE_RATIO", "0.01", "share of requests that start a trace; a caller's traceparent is followed", false, share(func(s *Settings) *float64 { return &s.TraceRatio }, 1)},
 	{"FOREMESH_TRACES_PER_SECOND", "5", "most traces a second that start here", false, share(func(s *Settings) *float64 { return &s.TracesPerSecond }, 10000)},
 	{"FOREMESH_MAX_BODY_BYTES", "65536", "largest body", false, number(func(s *Settings) *int64 { return &s.MaxBodyBytes }, 1, 1<<30)},
@@ -109,7 +148,7 @@ var variables = []variable{
 	{"FOREMESH_HEADER_TIMEOUT", "5s", "time for a request's header", false, duration(func(s *Settings) *time.Duration { return &s.HeaderTimeout })},
 	{"FOREMESH_READ_TIMEOUT", "15s", "time for a whole request", false, duration(func(s *Settings) *time.Duration { return &s.ReadTimeout })},
 	{"FOREMESH_IDLE_TIMEOUT", "90s", "time an idle connection is kept", false, duration(func(s *Settings) *time.Duration { return &s.IdleTimeout })},
-	{"FOREMESH_BACKEND_TIMEOUT", "10s", "time for a forwarded request", false, duration(func(s *Settings) *time.Duration { return &s.BackendTimeout })},
+	{"FOREMESH_BACKEND_TIMEOUT", "10s", "time for a request behind the gateway, its wait in a queue included", false, duration(func(s *Settings) *time.Duration { return &s.BackendTimeout })},
 	{"FOREMESH_SHUTDOWN_TIMEOUT", "5s", "time for what is in flight at SIGTERM", false, duration(func(s *Settings) *time.Duration { return &s.ShutdownTimeout })},
 	{"FOREMESH_RETRY_BUDGET", "0.1", "share of calls that may be retried", false, share(func(s *Settings) *float64 { return &s.RetryBudgetShare }, 1)},
 	{"FOREMESH_PUBLISH_TIMEOUT", "1s", "time for one traffic count to be published", false, duration(func(s *Settings) *time.Duration { return &s.PublishTimeout })},
@@ -117,9 +156,10 @@ var variables = []variable{
 	{"FOREMESH_CONNECTIONS_TO_DAPR", "64", "most connections to the sidecar", false, number(func(s *Settings) *int { return &s.ConnectionsToDapr }, 1, 65535)},
 }
 
-// FromEnvironment reads every variable; the error names the first that is wrong.
+// FromEnvironment reads every variable; the error names each that is wrong, and shows the value unless it is secret.
 func FromEnvironment() (*Settings, error) {
 	s := &Settings{}
+	var wrong []error
 	for _, v := range variables {
 		value, found := os.LookupEnv(v.name)
 		if !found {
@@ -129,8 +169,11 @@ func FromEnvironment() (*Settings, error) {
 			if v.secret {
 				value = "***"
 			}
-			return nil, fmt.Errorf("%s=%q: %w", v.name, value, err)
+			wrong = append(wrong, fmt.Errorf("%s=%q: %w", v.name, value, err))
 		}
+	}
+	if len(wrong) > 0 {
+		return nil, errors.Join(wrong...)
 	}
 	return s, nil
 }

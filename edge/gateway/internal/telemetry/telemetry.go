@@ -3,6 +3,7 @@ package telemetry
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -17,13 +18,15 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// Tracing makes spans for sampled requests; for others it costs a look at one header.
+// Tracing makes spans for sampled requests; for others it costs a look at one header and a random number.
 type Tracing struct {
 	Tracer   trace.Tracer
+	roots    *roots // nil: none begins here
 	provider *sdktrace.TracerProvider
 }
 
-// New exports to an OTLP/HTTP collector, such as http://127.0.0.1:4318; an empty endpoint traces nothing.
+// New exports to an OTLP/HTTP collector, such as http://127.0.0.1:4318; an empty endpoint records nothing. Of the
+// requests without a trace of their own, a share of `ratio` begins one, and at most perSecond in a second.
 func New(ctx context.Context, endpoint, instance string, ratio, perSecond float64) (*Tracing, error) {
 	if endpoint == "" {
 		return &Tracing{Tracer: noop.NewTracerProvider().Tracer("gateway")}, nil
@@ -34,14 +37,17 @@ func New(ctx context.Context, endpoint, instance string, ratio, perSecond float6
 	if err != nil {
 		return nil, err
 	}
-	root := &capped{inner: sdktrace.TraceIDRatioBased(ratio), perSecond: perSecond, now: time.Now}
 	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithSampler(sdktrace.ParentBased(root)),
+		// What has no parent was chosen by `roots` before the tracer heard of it.
+		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.AlwaysSample())),
 		sdktrace.WithBatcher(exporter, sdktrace.WithMaxQueueSize(2048), sdktrace.WithBatchTimeout(time.Second)),
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "gateway"), attribute.String("service.instance.id", instance))),
 	)
-	return &Tracing{Tracer: provider.Tracer("foremesh.dev/gateway"), provider: provider}, nil
+	return &Tracing{
+		Tracer: provider.Tracer("foremesh.dev/gateway"), provider: provider,
+		roots: &roots{ratio: ratio, perSecond: perSecond, now: time.Now, chance: rand.Float64},
+	}, nil
 }
 
 // Close sends what is still queued.
@@ -51,14 +57,17 @@ func (t *Tracing) Close(ctx context.Context) {
 	}
 }
 
-// Extract returns the caller's trace context, if it sent a valid one.
-func Extract(ctx context.Context, h http.Header) context.Context {
-	return propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(h))
-}
-
-// Inject writes a span's context as `traceparent`.
-func Inject(ctx context.Context, h http.Header) {
-	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(h))
+// Begin starts the server span of a request: below the caller's, or as a root if this request is chosen. Where it
+// is not, nothing is made and the span is an invalid one.
+func (t *Tracing) Begin(r *http.Request, route string) (context.Context, trace.Span) {
+	ctx := r.Context()
+	if len(r.Header["Traceparent"]) > 0 {
+		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
+	}
+	if !trace.SpanContextFromContext(ctx).IsValid() && (t.roots == nil || !t.roots.take()) {
+		return ctx, trace.SpanFromContext(ctx)
+	}
+	return t.Tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer))
 }
 
 // Traceparent is the header's value for a span context.
@@ -70,39 +79,34 @@ func Traceparent(sc trace.SpanContext) string {
 	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + flags
 }
 
-// capped lets at most so many traces a second begin here, so that a ratio cannot flood a collector.
-type capped struct {
-	inner     sdktrace.Sampler
-	perSecond float64
-	now       func() time.Time
+// roots chooses which requests begin a trace: a share, but at most so many a second, so that a share cannot flood
+// a collector.
+type roots struct {
+	ratio, perSecond float64
+	now              func() time.Time
+	chance           func() float64 // in [0, 1)
 
 	mu     sync.Mutex
 	tokens float64
 	last   time.Time
 }
 
-func (c *capped) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
-	result := c.inner.ShouldSample(p)
-	if result.Decision == sdktrace.RecordAndSample && !c.take() {
-		result.Decision = sdktrace.Drop
-	}
-	return result
-}
-
-func (c *capped) Description() string { return "RateCapped{" + c.inner.Description() + "}" }
-
-func (c *capped) take() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := c.now()
-	if c.last.IsZero() {
-		c.tokens = c.perSecond
-	}
-	c.tokens = min(c.perSecond, c.tokens+now.Sub(c.last).Seconds()*c.perSecond)
-	c.last = now
-	if c.tokens < 1 {
+func (r *roots) take() bool {
+	if r.perSecond <= 0 || r.chance() >= r.ratio {
 		return false
 	}
-	c.tokens--
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	most := max(1, r.perSecond) // less than one a second still needs a whole token
+	if r.last.IsZero() {
+		r.tokens = most
+	}
+	r.tokens = min(most, r.tokens+now.Sub(r.last).Seconds()*r.perSecond)
+	r.last = now
+	if r.tokens < 1 {
+		return false
+	}
+	r.tokens--
 	return true
 }

@@ -15,15 +15,18 @@ type Outcome int
 const (
 	Answered Outcome = iota // 2xx and 4xx: the service did its part
 	Shed                    // 429 and 503
-	Failed                  // any other 5xx
+	Failed                  // any other 5xx, or no answer at all
 )
+
+// StatusGone stands for a caller that left before its answer; no status of HTTP does (nginx logs the same number).
+const StatusGone = 499
 
 // OutcomeOf classifies a status code.
 func OutcomeOf(status int) Outcome {
 	switch {
 	case status == 429 || status == 503:
 		return Shed
-	case status >= 500:
+	case status >= 500 || status == StatusGone:
 		return Failed
 	default:
 		return Answered

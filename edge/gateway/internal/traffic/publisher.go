@@ -25,15 +25,24 @@ type Publisher struct {
 
 // Run publishes at every full second until ctx is done.
 func (p *Publisher) Run(ctx context.Context) {
+	var last time.Time
 	for {
 		next := time.Now().Truncate(time.Second).Add(time.Second)
+		if ahead := last.Sub(next); ahead >= 0 && ahead < 2*time.Second {
+			// The wall clock was set back a little: no second is published twice.
+			next = last.Add(time.Second)
+		}
+		last = next
 		timer := time.NewTimer(time.Until(next))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return
 		case <-timer.C:
-			p.Tick(ctx, next)
+			// Whatever the time-out is, the next second is cut when it ends.
+			sending, cancel := context.WithDeadline(ctx, next.Add(900*time.Millisecond))
+			p.Tick(sending, next)
+			cancel()
 		}
 	}
 }
@@ -45,12 +54,12 @@ func (p *Publisher) Tick(ctx context.Context, end time.Time) {
 		slog.Warn("traffic counts dropped", "seconds", excess)
 		p.unsent = p.unsent[excess:]
 	}
-	// One budget for all of them: the next second must not be late because of this one.
+	// One budget for all of them.
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
 	for len(p.unsent) > 0 {
 		if err := p.send(ctx, p.unsent[0]); err != nil {
-			if len(p.unsent) == 1 {
+			if len(p.unsent) == 1 { // once for a whole outage
 				slog.Warn("traffic count kept for later", "error", err.Error())
 			}
 			return

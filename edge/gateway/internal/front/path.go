@@ -1,0 +1,42 @@
+package front
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
+)
+
+// unsafePath refuses what a server behind could read as another path than the one that was matched.
+func unsafePath(r *http.Request) *problem.Problem {
+	// net/http drops the Host header of such a request before anyone can compare the two, so all are refused;
+	// only clients of forward proxies send them.
+	if r.URL.IsAbs() {
+		return problem.BadPath("the request line must hold the path alone, as this is no forward proxy")
+	}
+	path := r.URL.Path
+	if !strings.HasPrefix(path, "/") {
+		return problem.BadPath("the path must begin with /")
+	}
+	// RawPath is set only where encoding the path again would not give what was sent.
+	if raw := r.URL.RawPath; raw != "" {
+		lower := strings.ToLower(raw)
+		for _, code := range []string{"%2e", "%2f"} {
+			if strings.Contains(lower, code) {
+				return problem.BadPath("the path holds " + code + ", which must not be encoded here")
+			}
+		}
+	}
+	if strings.ContainsAny(path, "%\\\x00") {
+		return problem.BadPath("the path holds an encoded percent sign, a backslash or a NUL")
+	}
+	if strings.Contains(path, "//") {
+		return problem.BadPath("the path holds an empty segment")
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return problem.BadPath("the path holds a dot segment")
+		}
+	}
+	return nil
+}

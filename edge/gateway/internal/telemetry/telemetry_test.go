@@ -1,0 +1,157 @@
+package telemetry
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+const (
+	sampled   = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	unsampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+)
+
+// tracing returns a Tracing and the paths that its collector got.
+func tracing(t *testing.T, ratio, perSecond float64) (*Tracing, chan string) {
+	paths := make(chan string, 100)
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		paths <- r.URL.Path
+	}))
+	t.Cleanup(collector.Close)
+	made, err := New(t.Context(), collector.URL+"/", "gateway-1", ratio, perSecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { made.Close(context.Background()) })
+	return made, paths
+}
+
+func begin(t *Tracing, traceparent string) trace.SpanContext {
+	r := httptest.NewRequest(http.MethodPost, "/v1/intents", nil)
+	if traceparent != "" {
+		r.Header.Set("traceparent", traceparent)
+	}
+	_, span := t.Begin(r, "/v1/intents")
+	defer span.End()
+	return span.SpanContext()
+}
+
+func TestACallersTraceIsFollowed(t *testing.T) {
+	none, _ := tracing(t, 0, 0)
+	all, _ := tracing(t, 1, 1000)
+	for _, tracing := range []*Tracing{none, all} { // whatever the share of roots is
+		sc := begin(tracing, sampled)
+		if !sc.IsSampled() || sc.TraceID().String() != sampled[3:35] || sc.SpanID().String() == sampled[36:52] {
+			t.Errorf("got %s, want a sampled span of its own in the caller's trace", Traceparent(sc))
+		}
+		sc = begin(tracing, unsampled)
+		if sc.IsSampled() || sc.TraceID().String() != unsampled[3:35] {
+			t.Errorf("got %s, want the caller's trace, not sampled", Traceparent(sc))
+		}
+	}
+}
+
+func TestRootsBeginByRatio(t *testing.T) {
+	none, _ := tracing(t, 0, 1000)
+	all, _ := tracing(t, 1, 1000)
+	for range 100 {
+		if sc := begin(none, ""); sc.IsValid() {
+			t.Fatal("a trace began at ratio 0")
+		}
+		if sc := begin(all, ""); !sc.IsSampled() {
+			t.Fatal("none began at ratio 1")
+		}
+	}
+	if sc := begin(all, "not a traceparent"); !sc.IsSampled() {
+		t.Error("a broken header must be as none")
+	}
+	if sc := begin(none, "00-00000000000000000000000000000000-0000000000000000-01"); sc.IsValid() {
+		t.Error("an all-zero header must be as none")
+	}
+}
+
+func TestSpansReachTheCollectorAtClose(t *testing.T) {
+	all, paths := tracing(t, 1, 1000)
+	begin(all, "")
+	all.Close(t.Context())
+	select {
+	case path := <-paths:
+		if path != "/v1/traces" {
+			t.Errorf("posted to %s", path)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("nothing came within 5 s")
+	}
+}
+
+func TestWithoutACollectorATraceIsPassedOn(t *testing.T) {
+	made, err := New(t.Context(), "", "g", 1, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sc := begin(made, ""); sc.IsValid() {
+		t.Errorf("a trace began: %s", Traceparent(sc))
+	}
+	if sc := begin(made, sampled); sc.TraceID().String() != sampled[3:35] {
+		t.Errorf("got %s", Traceparent(sc))
+	}
+	made.Close(t.Context())
+}
+
+func TestRootsAreCappedByTheSecond(t *testing.T) {
+	now := time.Unix(1000, 0)
+	count := func(r *roots, tries int) (taken int) {
+		for range tries {
+			if r.take() {
+				taken++
+			}
+		}
+		return taken
+	}
+	always := func() float64 { return 0 }
+	r := &roots{ratio: 0.5, perSecond: 5, now: func() time.Time { return now }, chance: always}
+	if got := count(r, 100); got != 5 {
+		t.Errorf("%d in the first second, want 5", got)
+	}
+	now = now.Add(200 * time.Millisecond)
+	if got := count(r, 100); got != 1 {
+		t.Errorf("%d after 0.2 s, want 1", got)
+	}
+	now = now.Add(time.Hour)
+	if got := count(r, 100); got != 5 {
+		t.Errorf("%d after an idle hour, want no more than 5", got)
+	}
+	slow := &roots{ratio: 1, perSecond: 0.1, now: func() time.Time { return now }, chance: always}
+	if got := count(slow, 100); got != 1 {
+		t.Errorf("%d at one in ten seconds, want 1", got)
+	}
+	now = now.Add(10 * time.Second)
+	if got := count(slow, 100); got != 1 {
+		t.Errorf("%d ten seconds later, want 1", got)
+	}
+	if got := count(&roots{ratio: 1, perSecond: 0, now: time.Now, chance: always}, 100); got != 0 {
+		t.Errorf("%d at none a second", got)
+	}
+	unlucky := func() float64 { return 0.5 }
+	if got := count(&roots{ratio: 0.5, perSecond: 5, now: time.Now, chance: unlucky}, 100); got != 0 {
+		t.Errorf("%d beyond the ratio", got)
+	}
+}
+
+func TestTraceparent(t *testing.T) {
+	for _, header := range []string{sampled, unsampled} {
+		made, _ := New(t.Context(), "", "g", 0, 0)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("traceparent", header)
+		ctx, _ := made.Begin(r, "/")
+		if got := Traceparent(trace.SpanContextFromContext(ctx)); got[:35] != header[:35] || got[52:] != header[52:] {
+			t.Errorf("got %s, want %s", got, header)
+		}
+	}
+}
