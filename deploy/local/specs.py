@@ -260,13 +260,14 @@ class Specs:
         dapr_token, app_token = self.trust.api_tokens(app_id)
         mtls = self.settings.wiring == "mesh"
         components = REPO / "components"
+        overlay = components / "local" / ("installed.yaml" if self.settings.daprd else "mesh.yaml")
         argv = [
             str(tools.sidecar(self.settings.daprd)), "--app-id", app_id,
             "--app-port", str(where["app"]), "--app-protocol", "http", "--dapr-listen-addresses", "127.0.0.1",
             "--dapr-http-port", str(where["dapr_http"]), "--dapr-grpc-port", str(grpc),
             "--dapr-internal-grpc-port", str(internal), "--dapr-internal-grpc-listen-address", "127.0.0.1",
             "--metrics-port", str(metrics), "--metrics-listen-address", "127.0.0.1",
-            "--resources-path", str(components), "--config", str(components / "local/mesh.yaml"),
+            "--resources-path", str(components), "--config", str(overlay),
             "--max-body-size", "4Mi", "--dapr-graceful-shutdown-seconds", "4", "--log-level", "warn", "--log-as-json",
             "--control-plane-trust-domain", TRUST_DOMAIN, "--sentry-address", f"127.0.0.1:{self.sentry_port}",
         ]  # fmt: skip

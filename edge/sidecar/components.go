@@ -2,6 +2,7 @@ package main
 
 import (
 	configurationredis "github.com/dapr/components-contrib/configuration/redis"
+	"github.com/dapr/components-contrib/nameresolution/mdns"
 	"github.com/dapr/components-contrib/nameresolution/nameformat"
 	"github.com/dapr/components-contrib/nameresolution/sqlite"
 	pubsubredis "github.com/dapr/components-contrib/pubsub/redis"
@@ -39,8 +40,10 @@ func components() *registry.Options {
 	secretstores.DefaultRegistry.Logger = contrib
 	secretstores.DefaultRegistry.RegisterComponent(secretfile.NewLocalSecretStore, "local.file")
 
-	// sqlite: several replicas on one machine. nameformat: one address per app-id, as in docker compose.
+	// sqlite: several replicas on one machine. nameformat: one address per app-id, as in docker compose. mdns: Dapr's
+	// default, so that the overlay for an installed daprd can be tried without one.
 	nameresolution.DefaultRegistry.Logger = contrib
+	nameresolution.DefaultRegistry.RegisterComponent(mdns.NewResolver, "mdns")
 	nameresolution.DefaultRegistry.RegisterComponent(sqlite.NewResolver, "sqlite")
 	nameresolution.DefaultRegistry.RegisterComponent(nameformat.NewResolver, "nameformat")
 
