@@ -171,6 +171,9 @@ def run(
             f"p95 {p95}  replicas {app[2]} ready, {app[1]} wanted"
         )
 
+    console.print(
+        f"  replaying {len(schedule.offsets_s)} requests in {duration:.0f} s, policy {settings.policy}"
+    )
     with Timeline(client) as timeline, console.status("replaying") as status:
         result = replay(settings.gateway_url, schedule.offsets_s, said, seed=seed, on_progress=progress)
     after = client.hops()

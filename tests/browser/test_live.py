@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
 from deploy.local.settings import REPO
-from tests.browser.checks import check_page
+from tests.browser.checks import check_page, keep_screenshot
 from tests.mesh.harness import free_port_base, until
 
 KEYS = {
@@ -23,14 +22,6 @@ KEYS = {
     "scale_out_delay_late_s", "scale_out_delay_all_s", "waste", "mtls_hops", "plaintext_hops",
 }  # fmt: skip
 DATA = REPO.parent / "shared/data"
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1) as reply:  # noqa: S310 (our own page)
-            return bool(reply.status == 200)
-    except OSError:
-        return False
 
 
 @pytest.mark.timeout(280)
@@ -65,9 +56,14 @@ def test_the_page_while_the_demo_runs(browser: Browser, tmp_path: Path) -> None:
     )
     try:
         page_url = f"http://127.0.0.1:{base + 1}"
-        until(lambda: answers(page_url) or demo.poll() is not None, 60, "the page answers")
+        printed = tmp_path / "demo.out"
+        until(lambda: "replaying" in printed.read_text() or demo.poll() is not None, 90, "the replay begins")
+        assert demo.poll() is None, printed.read_text()
+        began = time.monotonic()
         page = browser.new_page(viewport={"width": 1280, "height": 1400})
-        seen = check_page(page, page_url)
+        seen = check_page(page, page_url, replicas_s=60.0)
+        until(lambda: time.monotonic() > began + 55, 60, "there is something to look at")
+        keep_screenshot(page, "live-end")
         page.close()
         assert seen["reasons"]
         demo.wait(150)
