@@ -1,0 +1,49 @@
+"""How long starting takes, on whatever machine this runs; the bars are those of the design."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.mesh.harness import RunningMesh, running_mesh, until
+
+FIRST_ANSWER_WITHIN_S = 10.0
+SERVICE_READY_WITHIN_S = 2.0
+TRIES = 3  # the machine may be busy once
+
+
+def test_from_up_to_the_first_answer(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with running_mesh(tmp_path) as mesh:
+        status, answer = mesh.ask()
+        took = time.monotonic() - began
+        assert status == 200, answer
+        print(f"first answer after {took:.1f} s")
+        assert took < FIRST_ANSWER_WITHIN_S
+
+
+@pytest.mark.parametrize(
+    "app", ["routing", "tokenization", "inference-1", "predictor", "autoscaler", "dashboard", "gateway"]
+)
+def test_a_service_alone_is_ready_in_two_seconds(mesh: RunningMesh, app: str) -> None:
+    taken = []
+    while len(taken) < TRIES and not (taken and min(taken) < SERVICE_READY_WITHIN_S):
+        before = mesh.processes()[app]["pid"]
+        os.kill(before, signal.SIGKILL)
+
+        def back(before: int = before) -> float | None:
+            p = mesh.processes()[app]
+            return p["ready_s"] if p["state"] == "ready" and p["pid"] not in (None, before) else None
+
+        taken.append(until(back, 20, f"{app} is back"))
+    print(f"{app}: ready after {min(taken):.2f} s")
+    assert min(taken) < SERVICE_READY_WITHIN_S
+
+
+def test_status_tells_the_memory_of_every_process(mesh: RunningMesh) -> None:
+    for name, process in mesh.processes().items():
+        assert 1 < process["pss_mb"] < 400, (name, process["pss_mb"])
