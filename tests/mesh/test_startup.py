@@ -36,8 +36,8 @@ def test_a_service_alone_is_ready_in_two_seconds(mesh: RunningMesh, app: str) ->
         os.kill(before, signal.SIGKILL)
 
         def back(before: int = before) -> float | None:
-            p = mesh.processes()[app]
-            return p["ready_s"] if p["state"] == "ready" and p["pid"] not in (None, before) else None
+            p = mesh.processes().get(app)
+            return p["ready_s"] if p and p["state"] == "ready" and p["pid"] not in (None, before) else None
 
         taken.append(until(back, 20, f"{app} is back"))
     print(f"{app}: ready after {min(taken):.2f} s")
