@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models.intents.network import Dropout, Network, init, logits
+from models.intents.recipe import Recipe
 from models.intents.utterances import Utterance, vary
 from models.intents.vocabulary import PAD_ID
 
@@ -21,27 +22,8 @@ STEP_SIZES = (8, 12, 16, 24, 40, 64)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What decides the outcome of a training besides the data."""
-
-    seed: int = 1
-    epochs: int = 40
-    batch: int = 64
-    features: int = 64
-    hidden: int = 96
-    vocabulary: int = 4000
-    rate: float = 3e-3
-    weight_decay: float = 0.05
-    smoothing: float = 0.1
-    averaging: float = 0.998
-    word_dropout: float = 0.1
-    embedding_dropout: float = 0.3
-    pooled_dropout: float = 0.5
-
-
-@dataclass(frozen=True)
 class Epoch:
-    """How one epoch went: mean training loss, accuracy (0..1) of the averaged weights on the validation part."""
+    """How one epoch went: mean training loss, accuracy (0..1) of the averaged weights on `valid`."""
 
     number: int
     loss: float
@@ -62,7 +44,7 @@ def pad(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.in
 def batches(
     rows: Sequence[Sequence[int]], labels: NDArray[np.int64], size: int, random: Random
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Shuffled full batches (ids, lengths, labels) of about equally long rows: little of a batch is padding."""
+    """Shuffled full batches (ids, lengths, labels) of about equally long rows: little is padding."""
     order = list(range(len(rows)))
     random.shuffle(order)
     pool = size * 16

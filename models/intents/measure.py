@@ -48,7 +48,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> list[
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a model did on a set: accuracy and, per true intent, its recall (0..1) and most frequent mistake."""
+    """How a model did on a set: accuracy and, per true intent, recall (0..1) and most frequent mistake."""
 
     accuracy: float
     recall: dict[str, float]
@@ -79,7 +79,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Leak:
-    """What the neighbours in a batch change in an item's answer: the largest logit difference, labels flipped."""
+    """What neighbours in a batch change in an item's answer: largest logit difference, labels flipped."""
 
     logits: float
     flipped: int

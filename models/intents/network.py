@@ -1,7 +1,7 @@
 """The network: embedding, one bidirectional LSTM, max and mean over the valid steps, one linear layer.
 
-`logits` (JAX, for training) and `export` (ONNX, for serving) are the same function, written once each and compared
-by the tests; both take right-padded ids [batch, steps] and lengths [batch], and in both padding has no say.
+`logits` (JAX, for training) and `export` (ONNX, for serving) are the same function, written once each and
+compared by the tests; both take right-padded ids [batch, steps] and lengths [batch], and padding has no say.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ OUT_OF_RANGE = -1.0
 
 
 class Lstm(NamedTuple):
-    """One direction, gates stacked i, f, g, o: kernel [4 * hidden, features], recurrent [4 * hidden, hidden]."""
+    """One direction, gates i, f, g, o: kernel [4 * hidden, features], recurrent [4 * hidden, hidden]."""
 
     kernel: Array
     recurrent: Array
@@ -47,7 +47,7 @@ class Dropout(NamedTuple):
 
 
 def init(key: Array, *, tokens: int, classes: int, features: int = 64, hidden: int = 96) -> Network:
-    """Draw parameters: uniform LSTM weights within 1/sqrt(hidden), forget gates open, a head that starts near 0."""
+    """Draw parameters: uniform LSTM weights within 1/sqrt(hidden), forget gates open, a head near 0."""
     keys = iter(jax.random.split(key, 6))
 
     def direction() -> Lstm:
@@ -68,7 +68,7 @@ def init(key: Array, *, tokens: int, classes: int, features: int = 64, hidden: i
 def logits(
     network: Network, ids: Array, lengths: Array, rate: Dropout | None = None, key: Array = None
 ) -> Array:
-    """Scores [batch, classes] of right-padded ids [batch, steps]; `rate` and `key` together switch dropout on."""
+    """Scores [batch, classes] of right-padded ids [batch, steps]; `rate` and `key` switch dropout on."""
     steps = ids.shape[1]
     valid = (jnp.arange(steps)[:, None] < lengths[None, :])[:, :, None]
     keys = jax.random.split(key, 3) if rate is not None else (None, None, None)
@@ -113,7 +113,7 @@ def _run(layer: Lstm, x: Array, valid: Array, *, reverse: bool = False) -> Array
 
 
 def export(network: Network, path: Path) -> Path:
-    """Write the ONNX file: ids int64 [batch, tokens] and lengths int64 [batch] to logits float32 [batch, classes]."""
+    """Write the ONNX file: int64 ids [batch, tokens], lengths [batch]; float32 logits [batch, classes]."""
     graph = Graph("intent")
     ids = graph.input("ids", np.int64, ["batch", "tokens"])
     lengths = graph.input("lengths", np.int64, ["batch"])
@@ -126,7 +126,6 @@ def export(network: Network, path: Path) -> Path:
         [LstmWeights(*network.forward), LstmWeights(*network.backward)],
         lengths=lengths,
     )
-    hidden = 2 * out.hidden
 
     steps = graph.node("Gather", [graph.node("Shape", [ids]), graph.constant("one", 1, np.int64)])
     zero, one = graph.constant("zero", 0, np.int64), graph.constant("one", 1, np.int64)
@@ -146,7 +145,6 @@ def export(network: Network, path: Path) -> Path:
 
     pooled = graph.node("Concat", [highest, mean], axis=1)
     classes = int(network.weight.shape[1])
-    assert network.weight.shape[0] == 2 * hidden
     graph.output(
         linear(graph, pooled, network.weight, network.bias, name="head"),
         "logits",

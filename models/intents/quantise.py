@@ -1,8 +1,8 @@
 """Smaller variants of an exported model, and the choice of the one that is served.
 
-Dynamic INT8 takes the scale of an activation from the whole batch, so an item's answer comes to depend on the items
-it happens to share a batch with. A server that batches what arrives must not do that; hence the variant with INT8
-weights in the embedding alone, and a choice that looks at independence before it looks at size.
+Dynamic INT8 takes the scale of an activation from the whole batch, so an item's answer comes to depend on the
+items it happens to share a batch with. A server that batches what arrives must not do that; hence the variant
+with INT8 weights in the embedding alone, and a choice that looks at independence before it looks at size.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "int8-embedding": ("Gather",),
     "int8-dynamic": ("Gather", "LSTM", "MatMul"),
 }
-"""Operators whose weights become INT8, by variant; those of LSTM and MatMul bring INT8 activations with them."""
+"""Operators whose weights become INT8, by variant; LSTM and MatMul bring INT8 activations with them."""
 
 MAX_LOSS = 0.005
 """Accuracy (0..1) on the validation part that a variant may lose against FP32."""
@@ -30,8 +30,10 @@ MAX_SLOWDOWN = 1.05
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant as measured: megabytes, accuracy (0..1) on the validation part, p50 milliseconds by batch size,
-    and what its neighbours in a batch do to an item (largest change of a logit, number of labels flipped).
+    """A variant as measured.
+
+    Megabytes, accuracy (0..1) on the validation part, p50 milliseconds by batch size, and what its neighbours
+    in a batch do to an item (largest change of a logit, number of labels flipped).
     """
 
     name: str

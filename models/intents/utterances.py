@@ -1,6 +1,7 @@
 """Labelled utterances: reading them, and the variations that training sees in place of the plain text."""
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -17,26 +18,38 @@ class Utterance:
 def read_utterances(path: Path) -> list[Utterance]:
     """Read a TSV file with the header `text<TAB>intent`; quotes are ordinary characters.
 
-    Raises FileNotFoundError, or ValueError naming the line that is wrong.
+    Raises OSError when it cannot be read, or ValueError naming the file and the line that is wrong.
     """
-    with path.open(encoding="utf-8", newline="") as lines:
-        rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}:{line}: not UTF-8; save it as plain UTF-8 text") from None
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    found = []
+    try:
         header = next(rows, [])
         if header != ["text", "intent"]:
             raise ValueError(f"{path}:1: the header must be text<TAB>intent, not {header}")
-        found = []
-        for number, row in enumerate(rows, start=2):
+        for row in rows:
             if len(row) != 2 or not all(field.strip() for field in row):
-                raise ValueError(f"{path}:{number}: expected text<TAB>intent, found {row}")
+                raise ValueError(f"{path}:{rows.line_num}: expected text<TAB>intent, found {row}")
             found.append(Utterance(*row))
+    except csv.Error as error:
+        raise ValueError(f"{path}:{rows.line_num}: {error}") from None
+    if not found:
+        raise ValueError(f"{path}:2: no sentence follows the header")
     return found
 
 
 NUMERALS = {
     word: str(value)
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
+        (
+            *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+            *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+            *("nineteen", "twenty"),
+        )
     )
 } | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "hundred": "100"}
 

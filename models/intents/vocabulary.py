@@ -13,9 +13,9 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789'.,?!@#&%$+-*/:;()_"
 def train_vocabulary(texts: Iterable[str], size: int) -> Tokenizer:
     """Learn at most `size` WordPiece tokens; [PAD] is id 0 and [UNK] is id 1.
 
-    Any text that is not blank gives at least one token: what no piece spells (another script, emoji, a NUL byte)
-    becomes [UNK]. Typographic quotes are read as plain ones, digits one by one, case and Unicode composition
-    do not matter. The tokenizer neither pads nor truncates: that is up to who calls it.
+    Any text that is not blank gives at least one token: what no piece spells (another script, emoji, a NUL
+    byte) becomes [UNK]. Typographic apostrophes are read as plain ones, digits one by one, case and Unicode
+    composition do not matter. The tokenizer neither pads nor truncates: that is up to who calls it.
     """
     tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN, max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.Sequence(

@@ -51,8 +51,10 @@ def test_it_is_ready_when_it_answers_and_not_before(
 def test_one_that_ends_before_it_is_ready_is_told_with_the_end_of_its_log(
     make_spec: Callable[..., Any],
 ) -> None:
-    code = "import sys\nfor n in range(40): print('line', n, flush=True)\n"
+    code = (
+        "import sys\nfor n in range(40): print('line', n, flush=True)\n"
         "print('the reason', file=sys.stderr); sys.exit(7)"
+    )
     process = Process(make_spec("failing", code))
     with pytest.raises(StartFailed) as raised:
         asyncio.run(process.start())

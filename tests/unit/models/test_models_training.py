@@ -20,6 +20,7 @@ from models.intents.utterances import Utterance, read_utterances, vary
 
 REPO = Path(__file__).resolve().parents[3]
 SMALL = Recipe(epochs=1, batch=8, features=8, hidden=8, vocabulary=200)
+ABOUT = {"name": "made up", "source": "this file", "licence": "none"}
 SAYINGS = {
     "light_on": ("turn on", "switch on", "light up", ("the kitchen", "the hall", "my", "every"), "lamp"),
     "music_play": ("play", "put on", "I want", ("some", "a bit of", "loud", "soft"), "jazz"),
@@ -48,12 +49,14 @@ def test_one_epoch_gives_an_entry_that_serves(tmp_path: Path) -> None:
 
     out = tmp_path / "catalog" / "toy" / "small"
     epochs: list[Any] = []
-    card = build_entry(parts(), sentences(4, 12), SMALL, out, version="7", report=epochs.append)
+    card = build_entry(parts(), sentences(4, 12), SMALL, out, version="7", about=ABOUT, report=epochs.append)
 
     assert [epoch.number for epoch in epochs] == [1]
     assert card == json.loads((out / "card.json").read_text())
     assert (card["model"], card["tier"], card["version"]) == ("toy", "small", "7")
     assert card["labels"] == sorted(SAYINGS)
+    assert ABOUT.items() <= card["data"].items(), "the card must not claim other data than it was trained on"
+    assert card["licence"].endswith("data none")
     jsonschema.validate(card, json.loads((REPO / "services/contracts/card.schema.json").read_text()))
     for name, digest in card["sha256"].items():
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
@@ -86,12 +89,32 @@ def test_training_learns_and_the_export_is_the_same_function(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("needs_training")
+def test_the_same_seed_gives_the_same_weights() -> None:
+    from models.intents.fit import fit  # noqa: PLC0415
+    from models.intents.vocabulary import train_vocabulary  # noqa: PLC0415
+
+    data = parts()
+    tokenizer = train_vocabulary((item.text for item in data["train"]), 200)
+
+    def train(seed: int) -> list[Any]:
+        recipe = Recipe(seed=seed, epochs=1, batch=16, features=4, hidden=4, vocabulary=200)
+        network, _ = fit(data["train"], data["valid"], sorted(SAYINGS), tokenizer, recipe, lambda epoch: None)
+        return [np.asarray(network.embedding), np.asarray(network.weight), np.asarray(network.forward.kernel)]
+
+    first, again, other = train(1), train(1), train(2)
+    assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not any(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
+
+
+@pytest.mark.usefixtures("needs_training")
 def test_too_few_sentences_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     from models.intents.entry import build_entry  # noqa: PLC0415
 
     few = parts() | {"train": sentences(1, 7)}
     with pytest.raises(ValueError, match="7 sentences are too few"):
-        build_entry(few, sentences(4, 3), SMALL, tmp_path / "m/t", version="1", report=lambda epoch: None)
+        build_entry(
+            few, sentences(4, 3), SMALL, tmp_path / "m/t", version="1", about=ABOUT, report=lambda epoch: None
+        )
     assert not (tmp_path / "m").exists()
 
 
