@@ -93,7 +93,9 @@ def demo(
     except BadInput as e:
         Console(stderr=True, highlight=False).print(f"foremesh: {e}")
         raise typer.Exit(USAGE) from None
-    settings = mesh_settings(port_base, policy=policy, step_s=choose_window(traffic, duration).step_s)
+    settings = mesh_settings(port_base, policy=policy, step_s=round(choose_window(traffic, duration).step_s))
+    if MeshClient(settings).is_up():
+        raise Failed(f"a mesh is up already on port base {port_base}; `foremesh down` ends it")
     (settings.run_dir / "history.csv").unlink(missing_ok=True)
     began = time.monotonic()
     with console.status("starting the mesh"):
@@ -160,7 +162,7 @@ def run(
         f"the peak is {peak:.0f} requests/s"
     )
     write_history(settings.run_dir / "history.csv", schedule.history)
-    client.configure(policy=settings.policy, capacity_rps=round(capacity, 1), step_s=schedule.window.step_s)
+    client.configure(policy=settings.policy, capacity_rps=round(capacity, 1), step_s=settings.step_s)
     before = client.hops()
 
     def progress(p: Any) -> None:

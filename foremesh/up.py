@@ -42,7 +42,7 @@ def up(
     """Start the mesh: Redis, Dapr's sentry, Jaeger, seven apps and a sidecar for each.
 
     Returns once every process is ready; the mesh stays up until `foremesh down`. Two meshes live side by side on
-    different port bases (at least 100 apart). `foremesh settings` lists everything that can be set.
+    different port bases (at least 200 apart). `foremesh settings` lists everything that can be set.
 
     Exit codes: 0 serving, 1 did not start (the message names the process and shows the end of its log), 2 bad usage.
     """

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
-import signal
 import statistics
 import time
 from collections import deque
@@ -23,7 +21,8 @@ from deploy.local.ports import Ports, is_free
 from deploy.local.process import StartFailed, rotate
 from deploy.local.settings import PORTS_FOR_PEOPLE, TRUST_DOMAIN, MeshSettings
 from deploy.local.specs import APPS, PROBE_TIMEOUT, SCALABLE, Specs
-from deploy.local.trust import TOKEN_LIFETIME_S, Trust, write_secret
+from deploy.local.strays import end_strays, remember
+from deploy.local.trust import TOKEN_LIFETIME_S, Trust
 from deploy.local.unit import Unit
 
 log = logging.getLogger("foremesh.supervisor")
@@ -268,7 +267,6 @@ class Mesh:
     def status(self) -> dict[str, Any]:
         """The document of GET /status."""
         s = self.settings
-        now = time.time()
         return {
             "mesh": f"mesh-{s.port_base}",
             "port_base": s.port_base,
@@ -283,23 +281,7 @@ class Mesh:
             "dashboard_url": s.dashboard_url,
             "jaeger_url": s.jaeger_url,
             "run_dir": str(s.run_dir),
-            "processes": [
-                {
-                    "name": p.spec.name,
-                    "app_id": p.spec.app_id,
-                    "kind": p.spec.kind,
-                    "pid": p.pid,
-                    "state": p.state if u.state in ("starting", "ready") else u.state,
-                    "restarts": u.restarts,
-                    "uptime_s": round(now - p.started_at, 1),
-                    "ready_s": p.ready_s and round(p.ready_s, 3),
-                    "pss_mb": round(p.pss_mb(), 1),
-                    "cpu_s": round(p.cpu_s(), 2),
-                    "port": p.spec.port,
-                }
-                for u in list(self.units.values())
-                for p in list(u.processes)
-            ],
+            "processes": [report for u in list(self.units.values()) for report in u.report()],
             "identities": self.observer.identities(),
             "hops": self.observer.hops(),
         }
@@ -317,28 +299,5 @@ class Mesh:
                 for app in APPS:
                     self.trust.join_token_file(app)
             pids = [p.pid for u in self.units.values() for p in u.processes if p.pid]
-            write_secret(
-                self.settings.run_dir / "children.json", json.dumps({p: start_time(p) for p in pids})
-            )
+            remember(self.settings.run_dir, pids)
             await asyncio.sleep(HOUSEKEEPING_S)
-
-
-def start_time(pid: int) -> str:
-    """The kernel's start time of a process: with the pid it names one process for good. Empty if it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def end_strays(run_dir: Path) -> None:
-    """End what an earlier run of this mesh left behind (a kernel without parent-death signals, say)."""
-    try:
-        known: dict[str, str] = json.loads((run_dir / "children.json").read_text())
-    except (OSError, ValueError):
-        return
-    for pid, started in known.items():
-        if started and start_time(int(pid)) == started:
-            log.warning("ending process %s, left by an earlier run", pid)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)

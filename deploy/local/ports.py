@@ -10,7 +10,8 @@ class NoFreePort(Exception):
 
 
 class Ports:
-    SPAN = 4000
+    # Meshes stand at least 200 apart (`foremesh up --help`); that is room for sixteen replicas and their restarts.
+    SPAN = 200
 
     def __init__(self, base: int) -> None:
         self._first = base + 10

@@ -62,7 +62,7 @@ class MeshSettings(BaseSettings):
     capacity_rps: Annotated[
         float, Field(gt=0, description="first guess of the requests per second of one replica")
     ] = 200.0
-    step_s: Annotated[float, Field(gt=0, description="seconds in one step of the forecaster")] = 60.0
+    step_s: Annotated[int, Field(ge=1, le=3600, description="seconds in one step of the forecaster")] = 60
     otlp_endpoint: Annotated[
         str,
         Field(description="OTLP/HTTP collector, e.g. http://collector:4318; empty: the mesh's own Jaeger"),

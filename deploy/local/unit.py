@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from deploy.local.ports import NoFreePort
 from deploy.local.process import Process, ProcessSpec, StartFailed
@@ -84,6 +84,25 @@ class Unit:
             # Waited for and not awaited: one whose start was cancelled ends as cancelled, and that is its own affair.
             await asyncio.wait({self._task})
         self._set("stopped")
+
+    def report(self) -> list[dict[str, Any]]:
+        """What GET /status tells of each process."""
+        return [
+            {
+                "name": p.spec.name,
+                "app_id": p.spec.app_id,
+                "kind": p.spec.kind,
+                "pid": p.pid,
+                "state": p.state if self.state in ("starting", "ready") else self.state,
+                "restarts": self.restarts,
+                "uptime_s": round(time.time() - p.started_at, 1),
+                "ready_s": p.ready_s and round(p.ready_s, 3),
+                "pss_mb": round(p.pss_mb(), 1),
+                "cpu_s": round(p.cpu_s(), 2),
+                "port": p.spec.port,
+            }
+            for p in list(self.processes)
+        ]
 
     def _set(self, state: UnitState) -> None:
         self.state = state

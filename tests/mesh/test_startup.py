@@ -30,7 +30,7 @@ def test_from_up_to_the_first_answer(tmp_path: Path) -> None:
     "app", ["routing", "tokenization", "inference-1", "predictor", "autoscaler", "dashboard", "gateway"]
 )
 def test_a_service_alone_is_ready_in_two_seconds(mesh: RunningMesh, app: str) -> None:
-    taken = []
+    taken: list[float] = []
     while len(taken) < TRIES and not (taken and min(taken) < SERVICE_READY_WITHIN_S):
         before = mesh.processes()[app]["pid"]
         os.kill(before, signal.SIGKILL)

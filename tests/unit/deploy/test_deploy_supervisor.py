@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from deploy.local import tools
-from deploy.local.mesh import end_strays, start_time
 from deploy.local.settings import REPO, MeshSettings
+from deploy.local.strays import end_strays, start_time
 
 
 @pytest.fixture
