@@ -9,7 +9,7 @@ echo "mypy --strict"; .venv/bin/mypy --no-error-summary
 for module in edge/sidecar edge/gateway lab/loadgen; do
   [ -f "$module/go.mod" ] || continue
   echo "gofmt, go vet, staticcheck: $module"
-  unformatted=$("$(dirname "$go")/gofmt" -l "$module")
+  unformatted=$("$("$go" env GOROOT)/bin/gofmt" -l "$module")
   [ -z "$unformatted" ] || { echo "not gofmt'ed: $unformatted" >&2; exit 1; }
   (cd "$module" && "$go" vet ./... && { ! grep -q staticcheck go.mod || "$go" tool staticcheck ./...; })
 done
