@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -250,80 +249,5 @@ func TestAnItemCanFailAlone(t *testing.T) {
 	}
 	if answer, err := c.Do(t.Context(), 2); answer != "even" || err != nil {
 		t.Errorf("2 got %q, %v", answer, err)
-	}
-}
-
-func TestUnderLoadCallsAreFewerThanRequestsAndEachGetsItsOwn(t *testing.T) {
-	const callers, rounds = 64, 50
-	var calls, carried atomic.Int64
-	call := func(batch []*item) error {
-		calls.Add(1)
-		carried.Add(int64(len(batch)))
-		time.Sleep(time.Millisecond) // what a hop takes; not a synchronisation
-		for _, one := range batch {
-			one.Answer(fmt.Sprint(one.Value))
-		}
-		return nil
-	}
-	c := coalesce.New(call, one, coalesce.Bounds{Batch: 64, Bytes: 1000, InFlight: 4, Queue: 1024})
-	var all sync.WaitGroup
-	for caller := range callers {
-		all.Go(func() {
-			for round := range rounds {
-				value := caller*rounds + round
-				if got, err := c.Do(t.Context(), value); err != nil || got != fmt.Sprint(value) {
-					t.Errorf("%d got %q, %v", value, got, err)
-				}
-			}
-		})
-	}
-	all.Wait()
-	if carried.Load() != callers*rounds {
-		t.Errorf("%d values were carried, want %d", carried.Load(), callers*rounds)
-	}
-	if calls.Load() > callers*rounds/4 {
-		t.Errorf("%d calls for %d requests", calls.Load(), callers*rounds)
-	}
-}
-
-func TestBeyondEagerCallsOneGoesOutOnlyWhenHalfABatchWaits(t *testing.T) {
-	release := make(chan struct{})
-	var mu sync.Mutex
-	var sizes []int
-	call := func(batch []*coalesce.Item[int, int]) error {
-		mu.Lock()
-		sizes = append(sizes, len(batch))
-		mu.Unlock()
-		<-release
-		return nil
-	}
-	c := coalesce.New(call, one, coalesce.Bounds{Batch: 8, Bytes: 100, InFlight: 3, Queue: 100, Eager: 1})
-	var callers sync.WaitGroup
-	send := func() { callers.Go(func() { _, _ = c.Do(context.Background(), 1) }) }
-	out := func() int { mu.Lock(); defer mu.Unlock(); return len(sizes) }
-	wait := func(what string, ok func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(5 * time.Second); !ok(); {
-			if time.Now().After(deadline) {
-				t.Fatal(what)
-			}
-			runtime.Gosched()
-		}
-	}
-	send()
-	wait("the first call goes out at once", func() bool { return out() == 1 })
-	for n := range 3 {
-		send()
-		wait("it waits for the first call", func() bool { return c.Queued() == n+1 })
-	}
-	if out() != 1 {
-		t.Fatal("a call went out for less than half a batch")
-	}
-	send()
-	wait("half a batch is worth a call", func() bool { return out() == 2 && c.Queued() == 0 })
-	close(release)
-	callers.Wait()
-	if sizes[1] != 4 {
-		t.Fatalf("the second call carried %d, want 4", sizes[1])
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -79,6 +81,10 @@ func cleanReply(reply *http.Response) error {
 		if ofSidecar(name) || name == "Traceparent" || name == "Tracestate" || name == "Server" {
 			reply.Header.Del(name)
 		}
+	}
+	// An app knows itself only by the loopback address of its sidecar's calls; people know it by this gateway's.
+	if to, err := url.Parse(reply.Header.Get("Location")); err == nil && to.Host != "" && net.ParseIP(to.Hostname()).IsLoopback() {
+		reply.Header.Set("Location", to.RequestURI())
 	}
 	// A service's own error is a problem document. Any other is its sidecar's, and names apps, addresses, policies.
 	if reply.StatusCode >= 400 && !strings.HasPrefix(reply.Header.Get("Content-Type"), "application/problem+json") {

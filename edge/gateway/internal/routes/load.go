@@ -93,6 +93,9 @@ func (l *loader) document(d document) error {
 		if !strings.HasPrefix(s.Path, "/") || s.MaxBatch < 1 || s.MaxInFlight < 1 || s.MaxQueue < 1 || s.Timeout.Duration <= 0 {
 			return d.at(d.line("spec"), "Coalesce '%s': spec needs path (with a leading /), maxBatch, maxInFlight, maxQueue and timeout, all positive", c.Name)
 		}
+		if s.Eager < 0 || s.Eager > s.MaxInFlight {
+			return d.at(d.line("spec", "eager"), "Coalesce '%s': eager is %d; use 1 to maxInFlight (%d), or leave it out", c.Name, s.Eager, s.MaxInFlight)
+		}
 		if _, twice := l.coalesce[c.Name]; twice || c.Name == "" {
 			return d.at(d.line("metadata", "name"), "Coalesce '%s': needs a metadata.name that no other one has", c.Name)
 		}

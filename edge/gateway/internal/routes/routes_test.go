@@ -176,6 +176,7 @@ func TestAMistakeIsNamedWithItsLineAndTheWayOut(t *testing.T) {
 		"headers":                {route("r", to("app", "headers: [ { name: a, value: b } ]")), 6, []string{"header", "not supported", "remove"}},
 		"the second rule":        {route("r", to("app", "path: { value: /a }")+to("app", "method: get")), 8, []string{"rule 2"}},
 		"Coalesce without bound": {strings.Replace(coalesce, "maxQueue: 1024, ", "", 1), 4, []string{"'many'", "maxQueue", "positive"}},
+		"Coalesce, eager":        {strings.Replace(coalesce, "maxBatch", "eager: 5, maxBatch", 1), 4, []string{"'many'", "eager is 5", "maxInFlight (4)"}},
 		"Coalesce twice":         {coalesce + "---\n" + coalesce, 8, []string{"'many'", "no other"}},
 		"Coalesce, unknown":      {strings.Replace(coalesce, "maxQueue", "queue", 1), 4, []string{"queue", "not known"}},
 		"Coalesce, bad time":     {strings.Replace(coalesce, "5s", "soon", 1), 0, []string{"Coalesce", "soon"}},
