@@ -10,12 +10,17 @@ Triton's queues with zero delay).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+WORTH_A_CALL = 4
+"""Items below which a share is not worth a call of its own: a hop costs more than the tiny model's answers."""
 
 
 class QueueFull(Exception):
@@ -40,7 +45,8 @@ class Coalescer(Generic[T, R]):
     order.
 
     `max_batch` items at most go into one call, `max_in_flight` calls are out at once, `max_queue` items wait
-    at most.
+    at most. `workers` tells how many replicas answer the calls: what waits is shared out among them, in calls of
+    at least `WORTH_A_CALL` items.
     """
 
     def __init__(
@@ -50,8 +56,10 @@ class Coalescer(Generic[T, R]):
         max_batch: int,
         max_in_flight: int,
         max_queue: int,
+        workers: Callable[[], int] = lambda: 1,
     ) -> None:
         self._call = call
+        self._workers = workers
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
         self._max_queue = max_queue
@@ -118,8 +126,9 @@ class Coalescer(Generic[T, R]):
 
     def _pump(self) -> None:
         self._scheduled = False
+        share = max(WORTH_A_CALL, math.ceil(self._queued / self._workers()))
         while self._queue and len(self._tasks) < self._max_in_flight:
-            task = asyncio.get_running_loop().create_task(self._run(self._take()))
+            task = asyncio.get_running_loop().create_task(self._run(self._take(min(share, self._max_batch))))
             self._tasks.add(task)
             task.add_done_callback(self._returned)
 
@@ -128,9 +137,8 @@ class Coalescer(Generic[T, R]):
         if not self._scheduled:
             self._pump()
 
-    def _take(self) -> list[tuple[_Parcel[T, R], int, int]]:
-        """Take up to `max_batch` items from the queue as (parcel, first, last + 1)."""
-        room = self._max_batch
+    def _take(self, room: int) -> list[tuple[_Parcel[T, R], int, int]]:
+        """Take up to `room` items from the queue as (parcel, first, last + 1)."""
         shares = []
         while room and self._queue:
             parcel = self._queue[0]

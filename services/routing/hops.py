@@ -32,6 +32,7 @@ from services.routing.spans import shared_call
 
 TOKENIZATION = "tokenization"
 INFERENCE = "inference"
+SEEN_WITHIN_S = 5.0
 LOG_EVERY_S = 5.0
 
 CALLS = Counter("foremesh_routing_calls", "Calls to the next service.", ["app", "outcome"])
@@ -113,7 +114,9 @@ class Hops:
             max_batch=settings.max_batch,
             max_in_flight=settings.inference_calls,
             max_queue=settings.queue_items,
+            workers=self._replicas_at_work,
         )
+        self._seen: dict[str, float] = {}
 
     async def close(self) -> None:
         """Wait for the calls that are out."""
@@ -136,7 +139,15 @@ class Hops:
         reply = self._read(INFERENCE, _inferred, body)
         if len(reply.items) != len(items):
             raise self._failed(INFERENCE, f"it answered {len(reply.items)} of {len(items)} items")
+        self._seen[reply.replica] = time.monotonic()
         return [Inferred(outcome, reply.version, reply.replica) for outcome in reply.items]
+
+    def _replicas_at_work(self) -> int:
+        """How many replicas of inference have answered lately: Dapr picks one for each call and tells nobody how
+        many there are."""
+        since = time.monotonic() - SEEN_WITHIN_S
+        self._seen = {replica: at for replica, at in self._seen.items() if at > since}
+        return max(1, len(self._seen))
 
     async def _ask(self, app: str, method: str, body: bytes, items: Sequence[Text | Ids]) -> bytes:
         left_s = max(item.deadline for item in items) - time.perf_counter()

@@ -196,3 +196,22 @@ def test_close_cancels_calls_that_do_not_end() -> None:
             await waiting
 
     run(test)
+
+
+def test_what_waits_is_shared_out_among_the_workers() -> None:
+    sizes: list[int] = []
+
+    async def call(items: list[int]) -> list[int]:
+        sizes.append(len(items))
+        return items
+
+    async def run(workers: int, count: int) -> list[int]:
+        sizes.clear()
+        coalescer = Coalescer(call, max_batch=64, max_in_flight=8, max_queue=100, workers=lambda: workers)
+        assert await coalescer.submit_many(list(range(count))) == list(range(count))
+        return sorted(sizes)
+
+    assert asyncio.run(run(workers=1, count=32)) == [32]
+    assert asyncio.run(run(workers=4, count=32)) == [8, 8, 8, 8]
+    # Less than a worthwhile call is not split.
+    assert asyncio.run(run(workers=4, count=3)) == [3]
