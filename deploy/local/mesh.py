@@ -9,12 +9,11 @@ import os
 import statistics
 import time
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from deploy.local import resolver, tools
+from deploy.local import addresses, tools
 from deploy.local.cpu_quota import CpuQuota
 from deploy.local.observer import Observer
 from deploy.local.ports import Ports, is_free
@@ -75,8 +74,7 @@ class Mesh:
         self.http = aiohttp.ClientSession()
         self.specs = Specs(self.settings, self.trust, Ports(self.settings.port_base), self.http)
         self.observer = Observer(self)
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.specs.resolver_file}{suffix}").unlink(missing_ok=True)
+        addresses.publish(self.specs.addresses_file, [])
         if self.settings.cpu_limit != "threads":
             quota = CpuQuota(f"foremesh-{self.settings.port_base}")
             if quota.available:
@@ -126,7 +124,11 @@ class Mesh:
         if self.settings.wiring != "direct":
             members.append(lambda: self.specs.sidecar(app_id, instance))
         return Unit(
-            instance, members, on_ready=self._on_ready, on_down=self._on_down, before={1: self._infra}
+            instance,
+            members,
+            on_ready=self._on_ready,
+            on_down=self._publish_addresses,
+            before={1: self._infra},
         )
 
     async def _infra(self) -> None:
@@ -138,6 +140,7 @@ class Mesh:
         return self._app_unit(SCALABLE, f"{SCALABLE}-{self._replica_numbers}")
 
     def _on_ready(self, unit: Unit) -> None:
+        self._publish_addresses()
         if not unit.name.startswith(f"{SCALABLE}-"):
             return
         if unit.restarts == 0 and unit.start_delay_s is not None:
@@ -148,12 +151,11 @@ class Mesh:
             with contextlib.suppress(OSError):
                 self._quota.hold(unit.name, pid, self.settings.replica_cpu)
 
-    def _on_down(self, unit: Unit) -> None:
-        internal = self.specs.endpoints.get(unit.name, {}).get("internal")
-        if internal and unit.state == "draining":
-            resolver.pass_over(self.specs.resolver_file, internal)
-        elif internal:
-            resolver.forget(self.specs.resolver_file, internal)
+    def _publish_addresses(self, _: Unit | None = None) -> None:
+        """Tell the sidecars who may be called now; what is draining or dead is no longer in the book."""
+        sidecars = (u.processes[-1].spec for u in self.units.values() if u.state == "ready" and u.processes)
+        book = [(s.app_id, s.port) for s in sidecars if s.kind == "sidecar" and s.app_id]
+        addresses.publish(self.specs.addresses_file, book)
 
     async def reconfigure(self, changes: dict[str, Any]) -> None:
         """Change settings of the scaling path. A policy alone is switched in place; the rest restarts the two apps.

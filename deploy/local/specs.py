@@ -53,8 +53,8 @@ class Specs:
         return self.settings.run_dir
 
     @property
-    def resolver_file(self) -> Path:
-        return self.run_dir / "resolver.db"
+    def addresses_file(self) -> Path:
+        return self.run_dir / "addresses.json"
 
     @property
     def otlp_endpoint(self) -> str:
@@ -278,7 +278,7 @@ class Specs:
             "APP_API_TOKEN": app_token,
             "FOREMESH_REDIS_HOST": f"127.0.0.1:{self.redis_port}",
             "FOREMESH_SECRETS_FILE": str(self.trust.secrets_file),
-            "FOREMESH_RESOLVER_FILE": str(self.resolver_file),
+            "FOREMESH_ADDRESSES_FILE": str(self.addresses_file),
             "FOREMESH_OTLP_HOST": self.otlp_endpoint.removeprefix("http://").removeprefix("https://"),
             "GOMEMLIMIT": "96MiB",
         }

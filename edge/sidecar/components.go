@@ -4,7 +4,6 @@ import (
 	configurationredis "github.com/dapr/components-contrib/configuration/redis"
 	"github.com/dapr/components-contrib/nameresolution/mdns"
 	"github.com/dapr/components-contrib/nameresolution/nameformat"
-	"github.com/dapr/components-contrib/nameresolution/sqlite"
 	pubsubredis "github.com/dapr/components-contrib/pubsub/redis"
 	secretfile "github.com/dapr/components-contrib/secretstores/local/file"
 	stateredis "github.com/dapr/components-contrib/state/redis"
@@ -21,6 +20,8 @@ import (
 	"github.com/dapr/dapr/pkg/components/secretstores"
 	"github.com/dapr/dapr/pkg/components/state"
 	"github.com/dapr/dapr/pkg/runtime/registry"
+
+	"github.com/foremesh/foremesh/edge/sidecar/addressbook"
 )
 
 // components returns the registry the runtime loads from: what the mesh uses, and nothing else. A component file
@@ -40,11 +41,11 @@ func components() *registry.Options {
 	secretstores.DefaultRegistry.Logger = contrib
 	secretstores.DefaultRegistry.RegisterComponent(secretfile.NewLocalSecretStore, "local.file")
 
-	// sqlite: several replicas on one machine. nameformat: one address per app-id, as in docker compose. mdns: Dapr's
-	// default, so that the overlay for an installed daprd can be tried without one.
+	// addressbook: several replicas on one machine. nameformat: one address per app-id, as in docker compose. mdns:
+	// Dapr's default, so that the overlay for an installed daprd can be tried without one.
 	nameresolution.DefaultRegistry.Logger = contrib
 	nameresolution.DefaultRegistry.RegisterComponent(mdns.NewResolver, "mdns")
-	nameresolution.DefaultRegistry.RegisterComponent(sqlite.NewResolver, "sqlite")
+	nameresolution.DefaultRegistry.RegisterComponent(addressbook.New, addressbook.Name)
 	nameresolution.DefaultRegistry.RegisterComponent(nameformat.NewResolver, "nameformat")
 
 	return registry.NewOptions().
