@@ -267,7 +267,7 @@ class Specs:
             "--dapr-http-port", str(where["dapr_http"]), "--dapr-grpc-port", str(grpc),
             "--dapr-internal-grpc-port", str(internal), "--dapr-internal-grpc-listen-address", "127.0.0.1",
             "--metrics-port", str(metrics), "--metrics-listen-address", "127.0.0.1",
-            "--resources-path", str(components), "--config", str(overlay),
+            "--resources-path", str(components / "blocks"), "--config", str(overlay),
             "--max-body-size", "4Mi", "--dapr-graceful-shutdown-seconds", "4", "--log-level", "warn", "--log-as-json",
             "--control-plane-trust-domain", TRUST_DOMAIN, "--sentry-address", f"127.0.0.1:{self.sentry_port}",
         ]  # fmt: skip

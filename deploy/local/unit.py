@@ -119,6 +119,10 @@ class Unit:
                 except (StartFailed, OSError) as e:
                     self.last_error = str(e)
                     log.error("%s", e)
+                    # All of it again, on fresh ports: a sidecar's were chosen when its app was started, and a port that
+                    # something else has taken since would be tried for ever.
+                    for process in reversed(self.processes):
+                        await process.stop()
                 else:
                     if self._stopping.is_set():
                         break

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 
 from deploy.local.settings import REPO
 from tests.browser.checks import check_page, keep_screenshot
-from tests.mesh.harness import free_port_base, until
+from tests.mesh.harness import LEASH, free_port_base, until
 
 KEYS = {
     "sent", "answered", "shed", "failed", "accuracy", "p50_ms", "p95_ms", "p99_ms", "replicas",
@@ -47,7 +47,7 @@ def test_the_page_while_the_demo_runs(browser: Browser, tmp_path: Path) -> None:
         print("../shared/data is not here: the demo's own synthetic trace and utterances are used")
     out = (tmp_path / "demo.out").open("w")
     demo = subprocess.Popen(
-        command,
+        [*LEASH, *command],
         cwd=REPO,
         env=os.environ | {"FOREMESH_PORT_BASE": str(base), "FOREMESH_STATE_DIR": str(tmp_path)},
         stdout=out,

@@ -29,9 +29,12 @@ TEXTS = [
 
 
 def free_port_base() -> int:
-    """A port base whose ports for people are free; random, so that test runs side by side do not meet."""
+    """A port base whose ports for people are free; random, so that test runs side by side do not meet.
+
+    Below the ports that the kernel hands out to clients: one of those could take a port between its choice and its use.
+    """
     while True:
-        base = random.randrange(20_000, 60_000, 200)
+        base = random.randrange(10_000, 32_000, 200)
         if all(is_free(base + n) for n in range(40)):
             return base
 
@@ -95,6 +98,10 @@ class RunningMesh:
             return reply.status, headers, json.loads(reply.read() or b"{}")
         finally:
             connection.close()
+
+
+# For commands that a test starts: they end, in order, when the test run does, however it ends.
+LEASH = ("setpriv", "--pdeathsig", "TERM", "--")
 
 
 def until(condition: Callable[[], Any], within_s: float, what: str) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.settings import REPO
-from tests.mesh.harness import free_port_base, until
+from tests.mesh.harness import LEASH, free_port_base, until
 
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", (REPO / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 # `make test` is what runs this; running it from here would never end.
@@ -72,7 +72,7 @@ def test_commands_of_the_readme(number: int, environment: dict[str, str], tmp_pa
 def test_make_demo_leaves_the_page_up_until_ctrl_c(environment: dict[str, str], tmp_path: Path) -> None:
     out = (tmp_path / "demo.out").open("w")
     demo = subprocess.Popen(
-        ["make", "demo"],
+        [*LEASH, "make", "demo"],
         cwd=REPO,
         env=environment | {"ARGS": ARGUMENTS["make demo"]},
         stdout=out,
