@@ -42,7 +42,7 @@ def test_it_is_ready_when_it_answers_and_not_before(
         assert process.ready_s is not None and process.ready_s >= 0.4
         assert process.pss_mb() > 1
         # The kernel counts in ticks of 10 ms: a small server may have used less than one.
-    assert 0 <= process.cpu_s() < 10
+        assert 0 <= process.cpu_s() < 10
         await process.stop()
         assert (process.state, process.pid) == ("stopped", None)
 
