@@ -20,9 +20,12 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for the session; its tests are skipped, and say so, where there is none."""
+    """One browser a module; its tests are skipped, and say so, where there is none.
+
+    Not one a session: playwright keeps an event loop running in this thread, and no test after it could run its own.
+    """
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip(
