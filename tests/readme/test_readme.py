@@ -54,7 +54,7 @@ def test_commands_of_the_readme(number: int, environment: dict[str, str], tmp_pa
                 "demo.json", f"{tmp_path}/demo.json"
             )
             done = subprocess.run(
-                ["bash", "-c", here],
+                [*LEASH, "bash", "-c", here],
                 cwd=REPO,
                 env=environment | {"ARGS": ARGUMENTS.get(command, "")},
                 capture_output=True,
