@@ -6,7 +6,7 @@ import contextlib
 import json as jsonlib
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from deploy.local.settings import REPO, MeshSettings
 from foremesh import mesh as lifecycle
 from foremesh.mesh import Failed, MeshClient
 from foremesh.options import PortBase, exits, mesh_settings
+
+if TYPE_CHECKING:
+    from lab.closed_loop import LoadRunner, Target
 
 app = typer.Typer(
     help="Measure on this machine; everything is compared within one run.", no_args_is_help=True
@@ -34,8 +37,8 @@ def bench() -> None:
 @exits
 def mesh(
     json: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=50)] = 5,
-    seconds: Annotated[float, typer.Option(help="Length of one measurement.", min=0.5, max=60)] = 3.0,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 15,
+    seconds: Annotated[float, typer.Option(help="Length of one measurement.", min=0.5, max=60)] = 1.0,
     port_base: PortBase = 9700,
 ) -> None:
     """What a Dapr hop costs, and what the whole path takes: with mTLS, without, and without sidecars.
@@ -73,10 +76,20 @@ def mesh(
                 intents_target(meshes[w].gateway_url, said) for w in ("mesh", "plaintext", "direct")
             )
             paths = bench_paths(through, plain, bare, run, rounds=rounds, seconds=seconds, say=console.print)
+            cpu = {
+                wiring: cpu_us_per_request(MeshClient(meshes[wiring]), target, run)
+                for wiring, target in (("mesh", through), ("plaintext", plain), ("direct", bare))
+            }
         except LoadFailed as e:
             raise Failed(str(e)) from None
         seen = {w: MeshClient(meshes[w]).hops() for w in ("mesh", "plaintext")}
-    figures: dict[str, Any] = {**hops, **paths, "errors": hops["errors"] + paths["errors"], "hops_seen": seen}
+    figures: dict[str, Any] = {
+        **hops,
+        **paths,
+        "errors": hops["errors"] + paths["errors"],
+        "hops_seen": seen,
+        "cpu_us_per_request_64": cpu,
+    }
     if json:
         json.write_text(jsonlib.dumps(figures, indent=2) + "\n")
     show(figures)
@@ -107,6 +120,19 @@ def hop_targets(client: MeshClient) -> tuple[Any, Any]:
     return direct, hop
 
 
+def cpu_us_per_request(client: MeshClient, target: Target, run: LoadRunner) -> dict[str, float]:
+    """Microseconds of CPU that each process of a mesh spends on one request at 64 connections; those of the load
+    generator are not in it."""
+
+    def used() -> dict[str, float]:
+        return {p["name"]: p["cpu_s"] for p in client.status()["processes"]}
+
+    before = used()
+    answered = run(target, connections=64, seconds=4.0, warmup_s=0.0).ok
+    spent = {name: (cpu_s - before.get(name, 0.0)) / answered * 1e6 for name, cpu_s in used().items()}
+    return {name: round(us, 1) for name, us in spent.items() if us >= 1}
+
+
 def environment(pid: int) -> dict[str, str]:
     """The environment of a process of ours."""
     pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
@@ -135,3 +161,9 @@ def show(figures: dict[str, Any]) -> None:
     console.print(
         f"at 64 connections the mesh does {figures['mesh_to_direct_64']:.2f} of what the bare services do"
     )
+    for wiring, of_processes in figures["cpu_us_per_request_64"].items():
+        busiest = sorted(of_processes.items(), key=lambda pair: -pair[1])
+        console.print(
+            f"CPU of a request at 64 connections, {wiring}: {sum(of_processes.values()):.0f} us: "
+            + ", ".join(f"{name} {us:.0f}" for name, us in busiest)
+        )

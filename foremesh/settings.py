@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import json as jsonlib
 import os
+import subprocess
+import sys
 from typing import Any
 
 from pydantic_settings import BaseSettings
 from rich.console import Console
 from rich.table import Table
 
+from deploy.local import tools
 from foremesh.options import Json
 
 ROOMS = {
@@ -27,7 +30,7 @@ ROOMS = {
 # What the supervisor tells each process: who it is, where to listen, whom to ask. Set here they would do nothing.
 ASSIGNED = {
     "app_id", "instance", "host", "port", "dapr_http_port", "dapr_api_token", "app_api_token", "direct",
-    "control_socket", "public_port", "jaeger_url", "history_file",
+    "control_socket", "public_port", "jaeger_url", "history_file", "routes",
 }  # fmt: skip
 
 
@@ -35,7 +38,8 @@ def settings(json: Json = False) -> None:
     """List every setting: the environment variable, what it does, its default, and its value here if it is set.
 
     `mesh` settings belong to the mesh, most of them are flags of `foremesh up`; those of `services` hold for each of
-    its Python services. All are taken from the environment of `foremesh up`: FOREMESH_QUEUE_ITEMS=64 foremesh up.
+    its Python services; those of `gateway` are told by the gateway itself, once it is built. All are taken from the
+    environment of `foremesh up`: FOREMESH_QUEUE_ITEMS=64 foremesh up.
     Secrets are never settings and never shown.
 
     Exit codes: 0 listed.
@@ -45,6 +49,7 @@ def settings(json: Json = False) -> None:
         # A service has what all have, and is told by the mesh what both name.
         listed = {row["variable"] for row in found if row["room"] in ("mesh", "services")}
         found += [row for row in rows(room, module, name) if row["variable"] not in listed]
+    found += gateway_rows({row["variable"] for row in found if row["room"] == "mesh"})
     if json:
         print(jsonlib.dumps(found, indent=2))
         return
@@ -76,3 +81,21 @@ def rows(room: str, module: str, name: str) -> list[dict[str, Any]]:
             }
         )
     return listed
+
+
+def gateway_rows(listed: set[str]) -> list[dict[str, Any]]:
+    """What the gateway's own list says, without what the mesh sets (`listed`) or assigns; empty, with a word on stderr,
+    while it is not built."""
+    try:
+        said = subprocess.run(
+            [tools.built(tools.GATEWAY), "-settings"], capture_output=True, timeout=10, check=True
+        ).stdout
+    except (tools.ToolMissing, OSError, subprocess.SubprocessError) as e:
+        print(f"foremesh: the gateway's settings are left out: {e}", file=sys.stderr)
+        return []
+    assigned = {f"FOREMESH_{name}".upper() for name in ASSIGNED} | {"DAPR_HTTP_PORT"} | listed
+    return [
+        {"room": "gateway", **row, "here": os.environ.get(row["variable"])}
+        for row in jsonlib.loads(said)
+        if row["variable"] not in assigned
+    ]

@@ -1,7 +1,8 @@
 """What a Dapr hop and the whole mesh cost, in interleaved rounds: pure logic over a load generator.
 
 Rounds are interleaved (A B, B A, A B, ...) because a machine drifts: what slows one round slows its partner
-too, and the differences and ratios are taken within a round before the median is taken over rounds. Who
+too, and the differences and ratios are taken within a round before the median is taken over rounds. Many short
+rounds tell more than few long ones: a virtual machine changes its speed by a third from one second to the next. Who
 starts the meshes and knows their addresses is the caller's affair; all targets must be up at once.
 """
 
@@ -57,9 +58,9 @@ def bench_hop(
     hop: Target,
     run: LoadRunner,
     *,
-    rounds: int = 5,
-    seconds: float = 3.0,
-    warmup_s: float = 1.0,
+    rounds: int = 15,
+    seconds: float = 1.0,
+    warmup_s: float = 0.3,
     say: Say | None = None,
 ) -> HopFigures:
     """One app called directly against the same app called through a sidecar's invoke address.
@@ -88,9 +89,9 @@ def bench_paths(
     direct: Target,
     run: LoadRunner,
     *,
-    rounds: int = 5,
-    seconds: float = 3.0,
-    warmup_s: float = 1.0,
+    rounds: int = 15,
+    seconds: float = 1.0,
+    warmup_s: float = 0.3,
     say: Say | None = None,
 ) -> PathFigures:
     """The whole path of a request in three builds of the same services: under mTLS, with plaintext sidecars,

@@ -160,22 +160,34 @@ class Mesh:
     async def reconfigure(self, changes: dict[str, Any]) -> None:
         """Change settings of the scaling path. A policy alone is switched in place; the rest restarts the two apps.
 
-        Raises OutOfRange when a setting or its value is not possible; nothing has changed then.
+        Raises OutOfRange when a setting or its value is not possible, StartFailed when an app does not come up with
+        it; nothing has changed then.
         """
         allowed = ("policy", "capacity_rps", "step_s")
         if unknown := sorted(set(changes) - set(allowed)):
             raise OutOfRange(
                 f"setting '{unknown[0]}' cannot change while the mesh is up ({', '.join(allowed)} can)"
             )
-        changed = MeshSettings(**(self.settings.model_dump() | changes))
+        before, changed = self.settings, MeshSettings(**(self.settings.model_dump() | changes))
         if "policy" in changes:
             await self._switch_policy(changed.policy)
-        self.settings = changed
-        self.specs.settings = changed
+        self.settings = self.specs.settings = changed
         if set(changes) - {"policy"}:
-            await asyncio.gather(
-                *(self.units[app].restart(START_WITHIN_S) for app in ("predictor", "autoscaler"))
-            )
+            try:
+                await self._restart_scaling()
+            except StartFailed:
+                # What ran before runs again, its policy too; whoever asked is told why nothing has changed.
+                self.settings = self.specs.settings = before
+                await self._restart_scaling()
+                raise
+
+    async def _restart_scaling(self) -> None:
+        units = (self.units[app] for app in ("predictor", "autoscaler"))
+        # Both to the end, so that none is still on its way when the first failure is told.
+        ends = await asyncio.gather(*(u.restart(START_WITHIN_S) for u in units), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
 
     async def _switch_policy(self, policy: str) -> None:
         port = self.specs.endpoints["autoscaler"]["app"]

@@ -53,7 +53,7 @@ class Process:
         self.started_at = 0.0
         self.ready_s: float | None = None
         self._child: asyncio.subprocess.Process | None = None
-        self._cpu_s_before = 0.0
+        self._log_before = 0
 
     @property
     def pid(self) -> int | None:
@@ -87,6 +87,7 @@ class Process:
         spec = self.spec
         spec.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._log_before = os.fstat(fd).st_size
         try:
             # Logs go to a file and not through a pipe: a full pipe would stop the child, a broken one end it.
             return await asyncio.create_subprocess_exec(
@@ -130,8 +131,10 @@ class Process:
         self.state = "stopped"
 
     def tail(self, lines: int = 15) -> str:
+        """The end of what it has logged; what an earlier process wrote to the same file is none of it."""
         with contextlib.suppress(OSError), self.spec.log.open("rb") as f:
-            f.seek(max(0, self.spec.log.stat().st_size - 8192))
+            size = self.spec.log.stat().st_size
+            f.seek(max(self._log_before if self._log_before <= size else 0, size - 8192))
             return "\n".join("    " + s for s in f.read().decode(errors="replace").splitlines()[-lines:])
         return ""
 

@@ -19,6 +19,9 @@ log = logging.getLogger("foremesh.supervisor")
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MOST_S = 10.0
 HEALTHY_AFTER_S = 30.0
+FIRST_TRIES = (
+    3  # starts that may fail before the first that does not: a port can be taken in between, a bug stays
+)
 
 UnitState = Literal["starting", "ready", "backoff", "draining", "stopped"]
 SpecFactory = Callable[[], ProcessSpec]
@@ -53,6 +56,8 @@ class Unit:
         self._on_down = on_down
         self._before = before or {}
         self._ready = asyncio.Event()
+        self._failed_starts = 0
+        self._hopeless = asyncio.Event()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -60,17 +65,22 @@ class Unit:
         self._task = asyncio.create_task(self._run(), name=self.name)
 
     async def until_ready(self, within_s: float) -> None:
-        """Raises StartFailed with the last error when the unit is not ready in time."""
+        """Raises StartFailed with the last error when the unit is not ready in time, or has failed to start
+        `FIRST_TRIES` times and never been ready."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._ready, self._hopeless)]
         try:
-            await asyncio.wait_for(self._ready.wait(), within_s)
-        except TimeoutError:
-            raise StartFailed(
-                self.last_error or f"{self.name} was not ready within {within_s:.0f} s"
-            ) from None
+            await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not self._ready.is_set():
+            raise StartFailed(self.last_error or f"{self.name} was not ready within {within_s:.0f} s")
 
     async def restart(self, within_s: float) -> None:
         """End the first member in order; the rest of the unit follows it down and up again. Raises StartFailed."""
         self._ready.clear()
+        self._hopeless.clear()
+        self._failed_starts = 0
         if self.processes:
             await self.processes[0].stop()
         await self.until_ready(within_s)
@@ -119,6 +129,9 @@ class Unit:
                 except (StartFailed, OSError) as e:
                     self.last_error = str(e)
                     log.error("%s", e)
+                    self._failed_starts += 1
+                    if self._failed_starts >= FIRST_TRIES:
+                        self._hopeless.set()
                     # All of it again, on fresh ports: a sidecar's were chosen when its app was started, and a port that
                     # something else has taken since would be tried for ever.
                     for process in reversed(self.processes):
@@ -129,6 +142,8 @@ class Unit:
                     if self.start_delay_s is None:
                         self.start_delay_s = time.monotonic() - began
                     self._set("ready")
+                    self._failed_starts = 0
+                    self._hopeless.clear()
                     self._ready.set()
                     self._on_ready(self)
                     ready_at = time.monotonic()

@@ -33,10 +33,18 @@ import (
 
 func main() {
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: gateway\n\nServes the routes of a folder. Everything is set in the environment:")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: gateway [-settings]\n\nServes the routes of a folder. Everything is set in the environment:")
 		settings.List(flag.CommandLine.Output())
+		fmt.Fprintln(flag.CommandLine.Output(), "\n-settings prints that list as JSON.")
 	}
+	list := flag.Bool("settings", false, "print the settings as JSON")
 	flag.Parse()
+	if *list {
+		if err := settings.JSON(os.Stdout); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "gateway:", err)
 		os.Exit(1)

@@ -39,7 +39,7 @@ from services.common.asgi import (
 )
 from services.common.catalog import CatalogError
 from services.common.problems import Problem
-from services.common.settings import ServiceSettings
+from services.common.settings import ServiceSettings, explain
 from services.common.telemetry import logger
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -242,7 +242,8 @@ def run(settings_class: type[S], create: Callable[[S], FastAPI]) -> None:
         settings = settings_class()
         app = create(settings)
     except (ValidationError, CatalogError) as error:
-        sys.exit(f"{settings_class.__module__.rpartition('.')[0]} cannot start: {error}")
+        why = explain(error, settings_class) if isinstance(error, ValidationError) else error
+        sys.exit(f"{settings_class.__module__.rpartition('.')[0]} cannot start: {why}")
     serve(app, settings)
 
 

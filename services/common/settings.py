@@ -6,9 +6,10 @@ description, so `foremesh settings` can list them all.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -78,3 +79,21 @@ class ServiceSettings(BaseSettings):
         ge=1024,
         description="Largest request body that is read; larger ones get a 413.",
     )
+
+
+def explain(error: ValidationError, settings_class: type[ServiceSettings]) -> str:
+    """Return one line per setting that is wrong: its variable, its value unless it is secret, what is expected."""
+    lines = []
+    for wrong in error.errors(include_url=False, include_input=False):
+        if not wrong["loc"]:  # a rule about several settings; it names them itself
+            lines.append(wrong["msg"].removeprefix("Value error, "))
+            continue
+        name = str(wrong["loc"][0]).lower()
+        variable = name.upper()
+        if variable not in os.environ:
+            variable = f"FOREMESH_{variable}"
+        field = settings_class.model_fields.get(name)
+        secret = field is not None and field.annotation is SecretStr
+        value = "***" if secret else repr(os.environ.get(variable, ""))
+        lines.append(f"{variable}={value}: {wrong['msg']}")
+    return "; ".join([*lines, "`foremesh settings` lists what can be set"])

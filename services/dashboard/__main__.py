@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 from pydantic import ValidationError
 
+from services.common.settings import explain
 from services.common.telemetry import flush, setup
 from services.dashboard.app import Dashboard
 from services.dashboard.settings import Settings
@@ -72,7 +73,7 @@ def main() -> None:
     try:
         settings = Settings()
     except ValidationError as error:
-        sys.exit(f"services.dashboard cannot start: {error}")
+        sys.exit(f"services.dashboard cannot start: {explain(error, Settings)}")
     setup(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(settings))

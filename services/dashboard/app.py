@@ -45,14 +45,14 @@ class Dashboard:
     """One process of the dashboard; `app` and `public` are what it listens with."""
 
     def __init__(self, settings: Settings) -> None:
-        seconds = int(settings.history_s)
+        seconds = int(settings.chart_s)
         self.settings = settings
         self.feed = Feed(
             {
-                "traffic": Ring(settings.history_s, 4 * seconds),  # four gateways, once a second each
-                "lead": Ring(settings.history_s, seconds),
-                "replicas": Ring(settings.history_s, 2 * seconds),
-                "decision": Ring(settings.history_s, 300),  # the only kind with long texts
+                "traffic": Ring(settings.chart_s, 4 * seconds),  # four gateways, once a second each
+                "lead": Ring(settings.chart_s, seconds),
+                "replicas": Ring(settings.chart_s, 2 * seconds),
+                "decision": Ring(settings.chart_s, 300),  # the only kind with long texts
             },
             max_clients=settings.max_clients,
             client_queue=settings.client_queue,

@@ -26,7 +26,7 @@ class Settings(ServiceSettings):
         default="", description="Jaeger's query API, such as http://127.0.0.1:8702; empty: no traces."
     )
     scaled_app: str = Field(default="inference", description="App whose replicas are drawn.")
-    history_s: float = Field(
+    chart_s: float = Field(
         default=900.0, gt=0, le=86400, description="Seconds of history that a page gets when it connects."
     )
     max_clients: int = Field(default=32, ge=1, description="Pages open at once; the next one gets a 503.")

@@ -64,7 +64,7 @@ def _handler(answer: Any) -> type[BaseHTTPRequestHandler]:
 class Stage:
     """Context manager; `url` is the page, `replicas` (name to state) what the supervisor reports."""
 
-    def __init__(self, folder: Path, *, history_s: float = 900.0, max_clients: int = 32) -> None:
+    def __init__(self, folder: Path, *, chart_s: float = 900.0, max_clients: int = 32) -> None:
         self.folder = folder
         self.port, self.public_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.public_port}"
@@ -72,7 +72,7 @@ class Stage:
         self.mtls = True
         self.markup = ""  # what a hostile service would put into the names of its spans
         self.certificates_end = time.time() + 3600
-        self.extra = {"FOREMESH_HISTORY_S": str(history_s), "FOREMESH_MAX_CLIENTS": str(max_clients)}
+        self.extra = {"FOREMESH_CHART_S": str(chart_s), "FOREMESH_MAX_CLIENTS": str(max_clients)}
         self.started_in_s = 0.0
         self._stack = ExitStack()
         self._recorded_at = time.time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,23 @@ from foremesh.mesh import Failed
 from tests.mesh.harness import running_mesh
 
 
-def test_a_mesh_runs_on_an_installed_daprd(tmp_path: Path) -> None:
-    # The slim sidecar stands in for the official binary: same version, same flags, and found over mDNS as that one is.
+@pytest.fixture(params=["slim", "official"])
+def daprd(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The binary of a mesh: the official one where `daprd` is on PATH; the slim one can stand in for it: same
+    version, same flags, and found over mDNS as that one is."""
     installed = tmp_path / "daprd"
-    installed.symlink_to(tools.built(tools.SIDECAR))
-    with running_mesh(tmp_path, daprd=str(installed)) as mesh:
-        assert mesh.command_line("routing.sidecar")[0] == str(installed)
+    if request.param == "slim":
+        installed.symlink_to(tools.built(tools.SIDECAR))
+    elif official := shutil.which("daprd"):
+        installed.symlink_to(official)
+    else:
+        pytest.skip("no daprd is on PATH")
+    return installed
+
+
+def test_a_mesh_runs_on_an_installed_daprd(daprd: Path, tmp_path: Path) -> None:
+    with running_mesh(tmp_path, daprd=str(daprd)) as mesh:
+        assert mesh.command_line("routing.sidecar")[0] == str(daprd)
         status, answer = mesh.ask("play some jazz")
         assert status == 200, answer
         assert mesh.client.hops()["plaintext"] == 0

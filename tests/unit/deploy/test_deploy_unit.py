@@ -15,7 +15,7 @@ import pytest
 
 from deploy.local.ports import NoFreePort
 from deploy.local.process import StartFailed
-from deploy.local.unit import BACKOFF_FIRST_S, Unit
+from deploy.local.unit import BACKOFF_FIRST_S, FIRST_TRIES, Unit
 
 MakeSpec = Callable[..., Any]
 
@@ -132,6 +132,41 @@ def test_restarts_back_off(make_spec: MakeSpec, until: Any) -> None:
         assert unit.restarts >= 4
         await unit.stop()
         assert unit.state == "stopped"
+
+    asyncio.run(run())
+
+
+def test_a_unit_that_never_comes_up_is_told_before_the_time_is_over(make_spec: MakeSpec) -> None:
+    async def run() -> None:
+        tries = itertools.count(1)
+
+        def failing() -> Any:
+            next(tries)
+            return make_spec("failing", "import sys; sys.exit('no such module')")
+
+        unit = Unit("failing", [failing])
+        unit.start()
+        began = time.monotonic()
+        with pytest.raises(StartFailed, match="no such module"):
+            await unit.until_ready(300)
+        assert time.monotonic() - began < 60
+        assert next(tries) > FIRST_TRIES, "a start or two may fail: a port can be taken in between"
+        await unit.stop()
+
+    asyncio.run(run())
+
+
+def test_one_start_that_fails_is_not_the_end(make_spec: MakeSpec) -> None:
+    async def run() -> None:
+        tries = itertools.count(1)
+
+        def make() -> Any:
+            return make_spec("app", *(["import sys; sys.exit(3)"] if next(tries) < FIRST_TRIES else []))
+
+        unit = Unit("app", [make])
+        unit.start()
+        await unit.until_ready(30)
+        await unit.stop()
 
     asyncio.run(run())
 

@@ -34,7 +34,7 @@ def test_every_setting_is_there_once_in_its_room(listed: list[dict[str, Any]]) -
     assert {f"FOREMESH_{field}".upper() for field in MeshSettings.model_fields} <= named
     common = {f for f in ServiceSettings.model_fields if f not in ASSIGNED}
     assert {f"FOREMESH_{field}".upper() for field in common} <= named
-    assert {row["room"] for row in listed} == set(ROOMS)
+    assert {row["room"] for row in listed} == {*ROOMS, "gateway"}
 
 
 def test_every_setting_says_what_it_does(listed: list[dict[str, Any]]) -> None:
@@ -58,6 +58,13 @@ def test_what_is_set_here_is_shown(foremesh: Any) -> None:
     rows = json.loads(foremesh("settings", "--json", FOREMESH_QUEUE_ITEMS="64").stdout)
     here = {(row["room"], row["here"]) for row in rows if row["variable"] == "FOREMESH_QUEUE_ITEMS"}
     assert ("inference", "64") in here
+
+
+def test_the_gateway_tells_its_own(listed: list[dict[str, Any]]) -> None:
+    variables = {row["variable"]: row["default"] for row in listed if row["room"] == "gateway"}
+    assert variables["FOREMESH_MAX_BODY_BYTES"] == "65536"
+    # What the mesh decides for it would set nothing.
+    assert not {"FOREMESH_PORT", "FOREMESH_TRACE_RATIO", "DAPR_HTTP_PORT", "FOREMESH_ROUTES"} & set(variables)
 
 
 def test_what_is_listed_for_a_service_reaches_it(

@@ -243,8 +243,9 @@ def test_a_changed_model_ends_the_start_with_a_reason(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-def test_a_wrong_setting_ends_the_start_naming_it_without_its_value(tmp_path: Path) -> None:
+def test_a_wrong_setting_ends_the_start_naming_it_its_value_and_the_way_out(tmp_path: Path) -> None:
     service = Service("tokenization", tmp_path, {"FOREMESH_WATCH_S": "soon"})
     assert service.process.wait(20) == 1
     said = service.log.read_text()
-    assert "watch_s" in said.lower() and "Traceback" not in said
+    assert "FOREMESH_WATCH_S='soon': Input should be a valid number" in said
+    assert "`foremesh settings`" in said and "Traceback" not in said

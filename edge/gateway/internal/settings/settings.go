@@ -186,3 +186,21 @@ func List(w io.Writer) {
 	}
 	_ = table.Flush()
 }
+
+// Listed is one variable as a program reads it.
+type Listed struct {
+	Variable string `json:"variable"`
+	Default  string `json:"default"`
+	What     string `json:"what"`
+}
+
+// JSON writes the same list for programs; secrets are left out.
+func JSON(w io.Writer) error {
+	var all []Listed
+	for _, v := range variables {
+		if !v.secret {
+			all = append(all, Listed{v.name, v.fallback, v.what})
+		}
+	}
+	return json.NewEncoder(w).Encode(all)
+}

@@ -2,6 +2,7 @@ package settings_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -107,5 +108,31 @@ func TestListNamesEachVariableAndNoSecret(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "sesame") {
 		t.Error("a secret is shown")
+	}
+}
+
+func TestJSONListsWhatMayBeSetAndNoSecret(t *testing.T) {
+	bare(t)
+	t.Setenv("FOREMESH_PORT", "9") // defaults are listed, not what is set here
+	var out bytes.Buffer
+	if err := settings.JSON(&out); err != nil {
+		t.Fatal(err)
+	}
+	var listed []settings.Listed
+	if err := json.Unmarshal(out.Bytes(), &listed); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, one := range listed {
+		found[one.Variable] = one.Default
+		if one.What == "" {
+			t.Errorf("%s says nothing", one.Variable)
+		}
+	}
+	if found["FOREMESH_PORT"] != "8081" {
+		t.Errorf("FOREMESH_PORT=%q, want 8081", found["FOREMESH_PORT"])
+	}
+	if _, shown := found["APP_API_TOKEN"]; shown {
+		t.Error("a secret is listed")
 	}
 }
