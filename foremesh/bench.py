@@ -39,6 +39,9 @@ def mesh(
     json: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.", min=1, max=100)] = 15,
     seconds: Annotated[float, typer.Option(help="Length of one measurement.", min=0.5, max=60)] = 1.0,
+    daprd: Annotated[
+        str, typer.Option(help="Path of an installed daprd: its hop is measured beside ours.")
+    ] = "",
     port_base: PortBase = 9700,
 ) -> None:
     """What a Dapr hop costs, and what the whole path takes: with mTLS, without, and without sidecars.
@@ -58,11 +61,13 @@ def mesh(
     with contextlib.ExitStack() as stack:
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="foremesh-bench-")))
         meshes: dict[str, MeshSettings] = {}
-        for number, wiring in enumerate(("mesh", "plaintext", "direct")):
+        wirings = ("mesh", "plaintext", "direct", *(["installed"] if daprd else []))
+        for number, wiring in enumerate(wirings):
             console.print(f"starting: {wiring}")
             settings = mesh_settings(
                 port_base + STRIDE * number,
-                wiring=wiring,
+                wiring="mesh" if wiring == "installed" else wiring,
+                daprd=daprd if wiring == "installed" else None,
                 policy="static:1",
                 cpu_limit="threads",
                 state_dir=state,
@@ -71,7 +76,15 @@ def mesh(
             meshes[wiring] = settings
         mtls = MeshClient(meshes["mesh"])
         try:
-            hops = bench_hop(*hop_targets(mtls), run, rounds=rounds, seconds=seconds, say=console.print)
+            installed = hop_targets(MeshClient(meshes["installed"]))[1] if daprd else None
+            hops = bench_hop(
+                *hop_targets(mtls),
+                run,
+                installed=installed,
+                rounds=rounds,
+                seconds=seconds,
+                say=console.print,
+            )
             through, plain, bare = (
                 intents_target(meshes[w].gateway_url, said) for w in ("mesh", "plaintext", "direct")
             )
@@ -158,6 +171,11 @@ def show(figures: dict[str, Any]) -> None:
         f"one hop adds {figures['hop_added_p50_ms']:.2f} ms at p50, {figures['hop_added_p99_ms']:.2f} ms at p99; "
         f"{figures['hop_rps_32']:.0f} RPS at 32 connections (direct {figures['direct_rps_32']:.0f})"
     )
+    if figures["installed_hop_added_p50_ms"] is not None:
+        console.print(
+            f"the installed daprd's hop adds {figures['installed_hop_added_p50_ms']:.2f} ms at p50; "
+            f"{figures['installed_hop_rps_32']:.0f} RPS at 32 connections"
+        )
     console.print(
         f"at 64 connections the mesh does {figures['mesh_to_direct_64']:.2f} of what the bare services do"
     )

@@ -23,12 +23,15 @@ Say = Callable[[str], None]
 
 class HopFigures(TypedDict):
     """hop_added_*: milliseconds that one Dapr hop adds at one connection; hop_rps_32: through the hop at 32;
-    direct_rps_32: without it; errors: requests that weren't answered rightly, over all rounds."""
+    direct_rps_32: without it; installed_hop_*: the same through the sidecars of an installed daprd, None where none was
+    measured; errors: requests that weren't answered rightly, over all rounds."""
 
     hop_added_p50_ms: float
     hop_added_p99_ms: float
     hop_rps_32: float
     direct_rps_32: float
+    installed_hop_added_p50_ms: float | None
+    installed_hop_rps_32: float | None
     errors: int
 
 
@@ -58,6 +61,7 @@ def bench_hop(
     hop: Target,
     run: LoadRunner,
     *,
+    installed: Target | None = None,
     rounds: int = 15,
     seconds: float = 1.0,
     warmup_s: float = 0.3,
@@ -65,20 +69,31 @@ def bench_hop(
 ) -> HopFigures:
     """One app called directly against the same app called through a sidecar's invoke address.
 
-    ``hop`` is one Dapr hop: caller -> caller's sidecar -> mTLS -> app's sidecar -> app. Each round measures
-    both at one connection and both at 32. Raises LoadFailed when more than 1 % of a run's requests fail,
-    ValueError for fewer than one round.
+    ``hop`` is one Dapr hop: caller -> caller's sidecar -> mTLS -> app's sidecar -> app; ``installed`` is the same in
+    a mesh of an installed daprd, what a user would run instead. Each round measures all of them at one connection
+    and at 32. Raises LoadFailed when more than 1 % of a run's requests fail, ValueError for fewer than one round.
     """
     _check_rounds(rounds)
     targets = {"direct": direct, "one hop": hop}
+    other = "one hop, installed daprd"
+    if installed is not None:
+        targets[other] = installed
     one = _interleave(targets, 1, run, rounds, seconds, warmup_s, say)
     many = _interleave(targets, _HOP_CONNECTIONS, run, rounds, seconds, warmup_s, say)
-    pairs = list(zip(one["direct"], one["one hop"], strict=True))
+
+    def added(name: str, at: Callable[[Load], float]) -> float:
+        return _median([at(a) - at(b) for a, b in zip(one[name], one["direct"], strict=True)], 3)
+
+    def rps(name: str) -> float:
+        return _median([load.rps for load in many[name]], 1)
+
     return HopFigures(
-        hop_added_p50_ms=_median([_p50(through) - _p50(without) for without, through in pairs], 3),
-        hop_added_p99_ms=_median([_p99(through) - _p99(without) for without, through in pairs], 3),
-        hop_rps_32=_median([load.rps for load in many["one hop"]], 1),
-        direct_rps_32=_median([load.rps for load in many["direct"]], 1),
+        hop_added_p50_ms=added("one hop", _p50),
+        hop_added_p99_ms=added("one hop", _p99),
+        hop_rps_32=rps("one hop"),
+        direct_rps_32=rps("direct"),
+        installed_hop_added_p50_ms=added(other, _p50) if other in targets else None,
+        installed_hop_rps_32=rps(other) if other in targets else None,
         errors=_errors(one) + _errors(many),
     )
 

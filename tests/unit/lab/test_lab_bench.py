@@ -50,6 +50,15 @@ def test_hop_figures_are_differences_within_rounds_and_drift_cancels() -> None:
     assert of_one == ["direct", "hop", "hop", "direct"] * 3
 
 
+def test_an_installed_daprd_is_measured_beside_ours_where_there_is_one() -> None:
+    run = Scripted({"direct": 0.3, "hop": 1.3, "plain": 1.8})
+    figures = bench_hop(DIRECT, HOP, run, installed=PLAIN, rounds=2)
+    assert figures["installed_hop_added_p50_ms"] == pytest.approx(1.5)
+    assert figures["installed_hop_rps_32"] == pytest.approx(32_000 / 1.8, rel=1e-3)
+    without = bench_hop(DIRECT, HOP, run, rounds=2)
+    assert without["installed_hop_added_p50_ms"] is without["installed_hop_rps_32"] is None
+
+
 def test_paths_at_each_number_of_connections_and_the_ratio_of_each_round() -> None:
     run = Scripted({"hop": 4.0, "plain": 3.0, "direct": 2.0})
     said: list[str] = []

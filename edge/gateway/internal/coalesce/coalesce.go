@@ -41,13 +41,29 @@ type Bounds struct {
 	Bytes    int // of a call's requests together; one that is larger by itself travels alone
 	InFlight int // calls at once
 	Queue    int // requests that wait for a call
-	Eager    int // calls that go out at once; beyond them one goes when half a batch waits. 0: all do
+	Eager    int // calls that share what there is to do; one more goes out when half a batch waits. 0: all go at once
+}
+
+// share is the size of a call: what waits and what is out, in equal parts. Without it one call would be full and the
+// next nearly empty, for ever: those whose answers come together ask again together.
+func (b Bounds) share(queued, out int) int {
+	if b.Eager == 0 {
+		return b.Batch
+	}
+	return min(b.Batch, (queued+out+b.Eager-1)/b.Eager)
 }
 
 // worthwhile tells whether one more call may go out: under load, few full calls cost less than many small ones, but
 // where calls are slow enough for a queue to form, more of them keep more replicas busy.
-func (b Bounds) worthwhile(inFlight, queued int) bool {
-	return inFlight < b.InFlight && (b.Eager == 0 || inFlight < b.Eager || 2*queued >= b.Batch)
+func (b Bounds) worthwhile(calls, queued, out int) bool {
+	switch {
+	case calls == 0 || b.Eager == 0:
+		return calls < b.InFlight
+	case calls < b.Eager:
+		return calls < b.InFlight && queued >= b.share(queued, out)
+	default:
+		return calls < b.InFlight && 2*queued >= b.Batch
+	}
 }
 
 // Coalescer is safe for concurrent use.
@@ -58,7 +74,8 @@ type Coalescer[T, R any] struct {
 
 	mu       sync.Mutex
 	queue    []*Item[T, R]
-	inFlight int
+	inFlight int // calls
+	out      int // items in them
 }
 
 // New returns a Coalescer; size tells how many bytes a value adds to a call.
@@ -76,7 +93,7 @@ func (c *Coalescer[T, R]) Do(ctx context.Context, value T) (R, error) {
 		return none, ErrFull
 	}
 	c.queue = append(c.queue, item)
-	start := c.bounds.worthwhile(c.inFlight, len(c.queue))
+	start := c.bounds.worthwhile(c.inFlight, len(c.queue), c.out)
 	if start {
 		c.inFlight++
 	}
@@ -117,6 +134,9 @@ func (c *Coalescer[T, R]) work() {
 			return
 		}
 		err := c.call(batch)
+		c.mu.Lock()
+		c.out -= len(batch)
+		c.mu.Unlock()
 		for _, item := range batch {
 			if err != nil && item.err == nil {
 				item.err = err
@@ -131,14 +151,15 @@ func (c *Coalescer[T, R]) next() []*Item[T, R] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// The worker that asks is one of those in flight: it goes on only where it would be started.
-	if !c.bounds.worthwhile(c.inFlight-1, len(c.queue)) {
+	if !c.bounds.worthwhile(c.inFlight-1, len(c.queue), c.out) {
 		c.inFlight--
 		return nil
 	}
-	batch := make([]*Item[T, R], 0, min(len(c.queue), c.bounds.Batch))
+	share := c.bounds.share(len(c.queue), c.out)
+	batch := make([]*Item[T, R], 0, min(len(c.queue), share))
 	taken, bytes := 0, 0
 	for _, item := range c.queue {
-		if len(batch) == c.bounds.Batch {
+		if len(batch) == share {
 			break
 		}
 		if item.ctx.Err() == nil {
@@ -151,6 +172,7 @@ func (c *Coalescer[T, R]) next() []*Item[T, R] {
 		taken++
 	}
 	c.queue = slices.Delete(c.queue, 0, taken)
+	c.out += len(batch)
 	if len(batch) == 0 {
 		c.inFlight--
 		return nil

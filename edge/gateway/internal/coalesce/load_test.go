@@ -86,3 +86,37 @@ func TestBeyondEagerCallsOneGoesOutOnlyWhenHalfABatchWaits(t *testing.T) {
 		t.Fatalf("the second call carried %d, want 4", sizes[1])
 	}
 }
+
+func TestEagerCallsShareWhatThereIsToDo(t *testing.T) {
+	s := newStage()
+	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 64, Bytes: 1000, InFlight: 8, Queue: 100, Eager: 2})
+	var asked []chan outcome
+	send := func(value, queued int) { asked = append(asked, ask(t, c, t.Context(), value, queued)) }
+	send(1, 0)
+	equal(t, receive(t, s.began), []int{1}) // alone: at once
+	send(2, 0)
+	equal(t, receive(t, s.began), []int{2}) // as much waits as is out: at once too
+	for value := 3; value <= 8; value++ {
+		send(value, value-2) // two calls are out and half a batch is far: these wait
+	}
+	s.end <- nil
+	// One is out and six wait: four are this call's part and not all six, which would leave the next one nearly empty.
+	equal(t, receive(t, s.began), []int{3, 4, 5, 6})
+	s.end <- nil
+	until(t, func() bool { return s.now.Load() == 1 })
+	send(9, 3) // three wait and four are out: not yet
+	select {
+	case early := <-s.began:
+		t.Fatalf("%v went out with less than is out", early)
+	default:
+	}
+	send(10, 0) // as many as are out
+	equal(t, receive(t, s.began), []int{7, 8, 9, 10})
+	s.end <- nil
+	s.end <- nil
+	for i, done := range asked {
+		if got := receive(t, done); got.err != nil || got.answer != fmt.Sprint("answer to ", i+1) {
+			t.Errorf("request %d got %+v", i+1, got)
+		}
+	}
+}

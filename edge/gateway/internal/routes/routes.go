@@ -24,7 +24,7 @@ type CoalesceSpec struct {
 	MaxBatch    int             `json:"maxBatch"`    // requests in a call
 	MaxInFlight int             `json:"maxInFlight"` // calls at once
 	MaxQueue    int             `json:"maxQueue"`    // requests that wait for a call
-	Eager       int             `json:"eager"`       // calls that go out at once; more go when half a batch waits; 0: all
+	Eager       int             `json:"eager"`       // calls that share what there is to do; more go when half a batch waits; 0: all
 	Timeout     metav1.Duration `json:"timeout"`     // of a call
 }
 
