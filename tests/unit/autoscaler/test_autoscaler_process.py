@@ -215,8 +215,8 @@ def test_a_sidecar_that_is_away_costs_the_loop_nothing(
         ({"FOREMESH_POLICY": "magic"}, "predictive, hpa, kpa, static:N"),
         ({"FOREMESH_CONTROL_SOCKET": ""}, "FOREMESH_CONTROL_SOCKET"),
         ({"FOREMESH_MIN_REPLICAS": "5", "FOREMESH_MAX_REPLICAS": "2"}, "above FOREMESH_MAX_REPLICAS 2"),
-        ({"FOREMESH_QUANTILE": "1.5"}, "quantile"),
-        ({"FOREMESH_TICK_S": "0"}, "tick_s"),
+        ({"FOREMESH_QUANTILE": "1.5"}, "FOREMESH_QUANTILE='1.5'"),
+        ({"FOREMESH_TICK_S": "0"}, "FOREMESH_TICK_S='0'"),
     ],
 )
 def test_settings_that_cannot_work_end_it_at_once(
