@@ -8,7 +8,7 @@ import sys
 import typer
 
 VERBS = ("up", "down", "status", "logs", "ask", "scale", "demo", "trace", "settings")
-GROUPS = ("bench",)
+GROUPS = ("bench", "models")
 
 
 def application() -> typer.Typer:

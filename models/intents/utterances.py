@@ -16,7 +16,8 @@ class Utterance:
 
 
 def read_utterances(path: Path) -> list[Utterance]:
-    """Read a TSV file with the header `text<TAB>intent`; quotes are ordinary characters.
+    """Read a TSV file whose header names the columns `text` and `intent`; further columns are left alone, quotes are
+    ordinary characters.
 
     Raises OSError when it cannot be read, or ValueError naming the file and the line that is wrong.
     """
@@ -29,12 +30,18 @@ def read_utterances(path: Path) -> list[Utterance]:
     found = []
     try:
         header = next(rows, [])
-        if header != ["text", "intent"]:
-            raise ValueError(f"{path}:1: the header must be text<TAB>intent, not {header}")
+        if missing := [name for name in ("text", "intent") if name not in header]:
+            raise ValueError(
+                f"{path}:1: the header lacks the column {missing[0]!r}; it must name text and intent, "
+                f"separated by a tab, and is {header}"
+            )
+        at_text, at_intent = header.index("text"), header.index("intent")
         for row in rows:
-            if len(row) != 2 or not all(field.strip() for field in row):
-                raise ValueError(f"{path}:{rows.line_num}: expected text<TAB>intent, found {row}")
-            found.append(Utterance(*row))
+            if len(row) != len(header) or not (row[at_text].strip() and row[at_intent].strip()):
+                raise ValueError(
+                    f"{path}:{rows.line_num}: expected {len(header)} fields ({', '.join(header)}), found {row}"
+                )
+            found.append(Utterance(row[at_text], row[at_intent]))
     except csv.Error as error:
         raise ValueError(f"{path}:{rows.line_num}: {error}") from None
     if not found:

@@ -1,0 +1,20 @@
+"""What decides the outcome of fine-tuning an encoder besides the data."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sizes, rates and the seed of one fine-tuning. `warm` is the share of steps in which the rate climbs."""
+
+    seed: int = 1
+    epochs: int = 8
+    batch: int = 128
+    longest: int = 128
+    rate: float = 1e-4
+    head_rate: float = 2e-3
+    warm: float = 0.06
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+    smoothing: float = 0.1
+    averaging: float = 0.995
