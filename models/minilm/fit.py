@@ -98,7 +98,7 @@ def fit(
     features = int(encoder.tokens.shape[1])
     network = Network(encoder, head(start, features, len(classes.names)))
     folder = cache / _name(recipe, tasks, encoder)
-    tokens = network.encoder.tokens
+    tokens = jnp.asarray(network.encoder.tokens)
     trained = _with_tokens(network, None)
     state = State(trained, trained, optimiser.init(trained), 0, key)
     done, state = _resume(folder, state)
@@ -151,7 +151,9 @@ def _optimiser(recipe: Recipe, steps: int) -> Any:
 
 
 def _step(optimiser: Any, recipe: Recipe, tokens: Any, outside: Any) -> Callable[..., tuple[State, Any]]:
-    def loss(trained: Network, key: Any, ids: Any, lengths: Any, targets: Any, of_task: Any) -> Any:
+    def loss(
+        trained: Network, key: Any, tokens: Any, ids: Any, lengths: Any, targets: Any, of_task: Any
+    ) -> Any:
         scores = logits(_with_tokens(trained, tokens), ids, lengths, recipe.dropout, key)
         strange = outside[of_task]
         scores = jnp.where(strange, -1e9, scores)
@@ -160,9 +162,9 @@ def _step(optimiser: Any, recipe: Recipe, tokens: Any, outside: Any) -> Callable
         wanted = wanted + recipe.smoothing * ~strange / inside
         return -(wanted * jnp.where(strange, 0.0, jax.nn.log_softmax(scores))).sum(axis=1).mean()
 
-    def run(state: State, ids: Any, lengths: Any, targets: Any, of_task: Any) -> tuple[State, Any]:
+    def run(state: State, *batch: Any) -> tuple[State, Any]:
         key, now = jax.random.split(state.key)
-        value, slope = jax.value_and_grad(loss)(state.network, now, ids, lengths, targets, of_task)
+        value, slope = jax.value_and_grad(loss)(state.network, now, *batch)
         change, optimiser_state = optimiser.update(slope, state.optimiser, state.network)
         network = optax.apply_updates(state.network, change)
         # Early on the average follows closely, or it would still hold the random start.
@@ -173,7 +175,8 @@ def _step(optimiser: Any, recipe: Recipe, tokens: Any, outside: Any) -> Callable
     compiled = jax.jit(run)
 
     def counted(state: State, *batch: Any) -> tuple[State, Any]:
-        state, value = compiled(state, *batch)
+        # An argument, for a constant would be part of each of the programs that are compiled.
+        state, value = compiled(state, tokens, *batch)
         return state._replace(step=int(state.step)), value
 
     return counted

@@ -18,6 +18,8 @@ class CatalogError(Exception):
 class Card(msgspec.Struct, frozen=True):
     """What a service needs of `card.json`; `folder` is where it lies, `facts` the whole card as it was
     read.
+
+    `max_batch` bounds what may run together where an answer would depend on its neighbours; 0: any number.
     """
 
     model: str
@@ -28,6 +30,7 @@ class Card(msgspec.Struct, frozen=True):
     sha256: dict[str, str]
     task: str = ""
     size_mb: float = 0.0
+    max_batch: int = 0
     folder: Path = Path()
     facts: dict[str, Any] = {}
 
@@ -37,8 +40,8 @@ class Card(msgspec.Struct, frozen=True):
         return f"{self.model}.{self.tier}"
 
     def summary(self) -> dict[str, Any]:
-        """Return what `GET /v1/models` and the registry tell: the card without its label list and hashes."""
-        told = {key: value for key, value in self.facts.items() if key not in ("labels", "sha256")}
+        """Return what `GET /v1/models` and the registry tell: the card without its lists of labels and hashes."""
+        told = {key: value for key, value in self.facts.items() if key not in ("labels", "sha256", "heads")}
         return {**told, "classes": len(self.labels)}
 
 
@@ -58,8 +61,10 @@ def read_card(folder: Path) -> Card:
         ) from error
     except ValueError as error:
         raise CatalogError(f"{path} is not a model card: {error}") from error
-    if not card.labels or card.max_tokens < 1:
-        raise CatalogError(f"{path} is not a model card: it needs labels and max_tokens of at least 1")
+    if not card.labels or card.max_tokens < 1 or card.max_batch < 0:
+        raise CatalogError(
+            f"{path} is not a model card: it needs labels, max_tokens of at least 1 and max_batch of at least 0"
+        )
     return msgspec.structs.replace(card, folder=folder, facts=facts)
 
 

@@ -48,7 +48,7 @@ class Inference:
         self._tracer = tracer
         self.batcher = Batcher(
             model.run,
-            max_batch=settings.max_batch,
+            max_batch=model.max_batch,
             queue_items=settings.queue_items,
             observe=self._observe,
         )

@@ -35,7 +35,8 @@ class _TokenizerFile(msgspec.Struct):
 
 
 class Model:
-    """A session over `card`'s model; making one takes the load and a warm-up of `max_batch` items.
+    """A session over `card`'s model; making one takes the load and a warm-up of `max_batch` items, or of fewer where
+    the card bounds them.
 
     Raises `CatalogError` when a file is not the one the card describes or does not keep the catalog's
     contract.
@@ -68,7 +69,8 @@ class Model:
                 "inputs ids, lengths and output logits"
             )
         self._labels = card.labels
-        self._warm_up(max_batch)
+        self.max_batch = min(max_batch, card.max_batch or max_batch)
+        self._warm_up(self.max_batch)
 
     def refuse(self, ids: Sequence[int]) -> str | None:
         """Return why the model cannot read `ids`, or None when it can."""

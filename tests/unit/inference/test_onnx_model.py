@@ -32,6 +32,15 @@ def test_an_item_gets_the_same_answer_alone_and_beside_longer_ones(model: Model)
     assert len({outcome.intent for outcome in alone}) > 1
 
 
+def test_a_card_bounds_what_runs_together(tmp_path: Path) -> None:
+    alone = Model(read_card(write_entry(tmp_path / "one", max_batch=1)), max_batch=8)
+    free = Model(read_card(write_entry(tmp_path / "any")), max_batch=8)
+    few = Model(read_card(write_entry(tmp_path / "many", max_batch=64)), max_batch=8)
+    assert (alone.max_batch, free.max_batch, few.max_batch) == (1, 8, 8)
+    with pytest.raises(CatalogError, match="max_batch of at least 0"):
+        read_card(write_entry(tmp_path / "none", max_batch=-1))
+
+
 def test_scores_are_probabilities_and_runners_up_descend_without_the_winner(model: Model) -> None:
     outcomes = model.run([Query([5, 6, 7], 1), Query([8], 10), Query([9, 10], 3)])
     assert [len(outcome.alternatives or ()) for outcome in outcomes] == [1, 10, 3]
