@@ -118,7 +118,7 @@ def build_entries(
                 "task": "intent",
                 "labels": list(heads[0].labels),
                 "max_tokens": recipe.longest,
-                "max_batch": 1 if variant in quantise.SERVED_ALONE else 0,
+                "max_batch": quantise.MAX_BATCH[variant],
                 "sha256": {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in FILES},
                 "variant": variant,
                 "accuracy": {

@@ -57,5 +57,6 @@ def int4(fp32: Path, out: Path) -> Path:
 KINDS: Mapping[str, Callable[[Path, Path], Path]] = {"int8": int8, "int4": int4}
 """Variant -> how it is written."""
 
-SERVED_ALONE = frozenset({"int8"})
-"""Variants whose answers depend on what runs with them: their cards say max_batch 1."""
+MAX_BATCH: Mapping[str, int] = {"int8": 1, "int4": 8}
+"""Variant -> how many sentences its card lets run together: one where an answer would depend on its neighbours, few
+where a sentence fills the core by itself and more would only wait for each other."""

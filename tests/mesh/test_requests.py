@@ -155,7 +155,10 @@ def test_a_session_keeps_its_turns(mesh: RunningMesh) -> None:
 
 def test_models_are_listed_from_the_registry(mesh: RunningMesh) -> None:
     def listed() -> Any:
-        return mesh.get("/v1/models")[1].get("models")
+        models = mesh.get("/v1/models")[1].get("models", [])
+        return models if any(model["served"] for model in models) else None
 
     models = until(listed, 5, "the registry knows the model")
-    assert {"model": "intent", "tier": "tiny"}.items() <= models[0].items()
+    served = {(model["model"], model["tier"]): model["served"] for model in models}
+    assert served[("intent", "tiny")] is True
+    assert sum(served.values()) == 1, "what is in the catalog and not loaded is not claimed to be served"

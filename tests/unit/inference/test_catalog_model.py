@@ -32,7 +32,8 @@ def test_a_text_gets_the_same_answer_alone_and_in_a_batch(card: Card) -> None:
     assert [model.refuse(tokens) for tokens in ids] == [None] * len(ids)
     queries = [Query(tokens, 3) for tokens in ids]
     alone = [model.run([query])[0] for query in queries]
-    batches = [model.run(queries[at : at + BATCH]) for at in range(0, len(queries), BATCH)]
+    size = model.max_batch
+    batches = [model.run(queries[at : at + size]) for at in range(0, len(queries), size)]
     together = [outcome for batch in batches for outcome in batch]
     for one, other in zip(alone, together, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-3)

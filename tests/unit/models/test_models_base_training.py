@@ -169,7 +169,7 @@ def test_entries_come_out_that_serve(
         assert card["heads"]["bank"]["output"] == "logits.bank" and card["heads"]["bank"]["test"] > 0.9
         assert set(card["heads"]["home"]["out_of_scope"]) == {"energy", "certainty", "largest"}
         assert (found.folder / "README.md").read_text().startswith(f"# intent/{tier}, version 1")
-    assert (cards["base"]["max_batch"], cards["base-4bit"]["max_batch"]) == (1, 0)
+    assert (cards["base"]["max_batch"], cards["base-4bit"]["max_batch"]) == (1, 8)
     # Again, over what is there: the old entry is replaced as a whole, and nothing is left beside it.
     entry.place(catalog / "intent/base-4bit", catalog / "intent/base")
     assert sorted(p.name for p in (catalog / "intent").iterdir()) == ["base", "base-4bit"]
