@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,12 +63,25 @@ def arguments() -> argparse.Namespace:
         parser.add_argument(
             f"--data-{what}", default="not stated", metavar="TEXT", help=f"{what} of the data, for the card"
         )
+    parser.add_argument(
+        "--tier",
+        choices=TIERS,
+        action="append",
+        help="write this entry only; may be given twice (default: all)",
+    )
     parser.add_argument("--version", default="1", help="version on the cards (default %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=Recipe.seed, help="decides every random choice (default %(default)s)"
     )
     parser.add_argument(
         "--epochs", type=positive, default=Recipe.epochs, help="passes over the data (default %(default)s)"
+    )
+    parser.add_argument(
+        "--stop",
+        type=positive,
+        default=0,
+        metavar="N",
+        help="end after so many of them, where the validation parts have stopped to gain (default: after all)",
     )
     return parser.parse_args()
 
@@ -80,14 +92,13 @@ def train(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     own = [item for item in read_utterances(OWN) if item.intent in tasks[0].labels]
     from models.minilm import entry, fit, network, source  # noqa: PLC0415 (JAX is slow to import, and may be missing)
 
-    recipe = Recipe(seed=args.seed, epochs=args.epochs)
+    recipe = Recipe(seed=args.seed, epochs=args.epochs, stop=args.stop)
     arrays, tokenizer = source.read()
     encoder = network.from_file(arrays, longest=recipe.longest)
     columns = (
         TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
         TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    began = time.monotonic()
     with Progress(*columns) as progress:
         bar = progress.add_task("")
         valid = ""
@@ -104,7 +115,7 @@ def train(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
                 description=f"epoch {now.epoch}  loss {now.loss:.3f}  {valid}",
             )
 
-        trained, _ = fit.fit(tasks, encoder, tokenizer, recipe, args.cache, report)
+        trained = fit.fit(tasks, encoder, tokenizer, recipe, args.cache, report)
     about = {
         "source": "sentence-transformers/all-MiniLM-L6-v2",
         "data": {
@@ -116,8 +127,9 @@ def train(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         "licence": f"Apache-2.0 (weights); data {args.data_licence}",
     }
     return entry.build_entries(
-        tasks, own, trained, tokenizer, recipe, args.out, TIERS,
-        version=args.version, about=about, seconds=time.monotonic() - began,
+        tasks, own, trained.network, tokenizer, recipe, args.out,
+        {tier: variant for tier, variant in TIERS.items() if tier in (args.tier or TIERS)},
+        version=args.version, about=about, seconds=trained.seconds,
     )  # fmt: skip
 
 

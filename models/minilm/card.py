@@ -29,8 +29,9 @@ of the first set; `embedding` is the sentence's vector, of length 1.
 {_heads(card)}
 
 {_outside(card)}- Our own `models/data/utterances.tsv`: {accuracy.get("own_utterances", 0):.2%}.
-- Started from {card["source"]}; fine-tuned for {training["epochs"]} epochs on all sets at once, \
-{training["seconds"] / 60:.0f} minutes, seed {training["seed"]} only.
+- Started from {card["source"]}; fine-tuned for {training["stop"] or training["epochs"]} of \
+{training["epochs"]} epochs on all sets at once,
+  {training["seconds"] / 60:.0f} minutes, seed {training["seed"]} only.
 - Data: {card["data"]["source"]}; {card["data"]["licence"]}. Licence of the weights: {card["licence"]}.
 - {alone}
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import pickle
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -35,6 +36,14 @@ class Progress(NamedTuple):
     steps: int
     loss: float
     valid: Mapping[str, float]
+
+
+class Trained(NamedTuple):
+    """What came out: the averaged weights, their accuracy (0..1) on each validation part, seconds of all the runs."""
+
+    network: Network
+    valid: dict[str, float]
+    seconds: float
 
 
 class State(NamedTuple):
@@ -81,8 +90,8 @@ def fit(
     recipe: Recipe,
     cache: Path,
     report: Callable[[Progress], None],
-) -> tuple[Network, dict[str, float]]:
-    """Fine-tune and return the averaged weights with their accuracy (0..1) on each validation part.
+) -> Trained:
+    """Fine-tune and return the averaged weights.
 
     Every random choice derives from `recipe.seed`. After each epoch the state is written below `cache`, in a folder
     named after the recipe and the data, and a later call goes on from there.
@@ -101,7 +110,8 @@ def fit(
     tokens = jnp.asarray(network.encoder.tokens)
     trained = _with_tokens(network, None)
     state = State(trained, trained, optimiser.init(trained), 0, key)
-    done, state = _resume(folder, state)
+    done, state, before = _resume(folder, state)
+    began = time.monotonic()
     step = _step(optimiser, recipe, tokens, jnp.asarray(classes.outside))
 
     def measured(state: State) -> dict[str, float]:
@@ -112,7 +122,7 @@ def fit(
         }
 
     valid: dict[str, float] = {}
-    for epoch in range(done + 1, recipe.epochs + 1):
+    for epoch in range(done + 1, (recipe.stop or recipe.epochs) + 1):
         random = Random(f"{recipe.seed}/{epoch}")
         texts = [vary(item.text, random) for _, item in items]
         rows = [encoding.ids[: recipe.longest] for encoding in tokenizer.encode_batch(texts)]
@@ -123,9 +133,10 @@ def fit(
             running = float(loss) if not number else 0.98 * running + 0.02 * float(loss)
             report(Progress(epoch, state.step, steps, running, {}))
         valid = measured(state)
-        _keep(folder, epoch, state)
+        _keep(folder, epoch, state, before + time.monotonic() - began)
         report(Progress(epoch, state.step, steps, running, valid))
-    return _with_tokens(state.average, tokens), valid or measured(state)
+    seconds = before + time.monotonic() - began
+    return Trained(_with_tokens(state.average, tokens), valid or measured(state), seconds)
 
 
 def _with_tokens(network: Network, tokens: Any) -> Network:
@@ -223,23 +234,24 @@ def _name(recipe: Recipe, tasks: Sequence[Task], encoder: Encoder) -> str:
     return digest.hexdigest()[:16]
 
 
-def _keep(folder: Path, epoch: int, state: State) -> None:
+def _keep(folder: Path, epoch: int, state: State, seconds: float) -> None:
     """Write the state of an epoch; whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f"unfinished.{os.getpid()}"
     plain = jax.tree.map(np.asarray, state._replace(key=jax.random.key_data(state.key)))
     with unfinished.open("wb") as file:
-        pickle.dump((epoch, jax.tree.leaves(plain)), file)
+        pickle.dump((epoch, jax.tree.leaves(plain), seconds), file)
     unfinished.replace(folder / "state.pickle")
 
 
-def _resume(folder: Path, start: State) -> tuple[int, State]:
-    """The epoch that was finished last and its state; 0 and `start` when there is none."""
+def _resume(folder: Path, start: State) -> tuple[int, State, float]:
+    """The epoch that was finished last, its state and the seconds until then; 0 and `start` when there is none."""
     file = folder / "state.pickle"
     if not file.exists():
-        return 0, start
+        return 0, start, 0.0
     with file.open("rb") as opened:
-        epoch, leaves = pickle.load(opened)  # noqa: S301  # our own file, in the user's own cache
+        epoch, leaves, seconds = pickle.load(opened)  # noqa: S301  # our own file, in the user's own cache
     shape = jax.tree.structure(start._replace(key=jax.random.key_data(start.key)))
     state: State = jax.tree.unflatten(shape, leaves)
-    return epoch, state._replace(key=jax.random.wrap_key_data(state.key, impl="rbg"), step=int(state.step))
+    key = jax.random.wrap_key_data(state.key, impl="rbg")
+    return epoch, state._replace(key=key, step=int(state.step)), seconds

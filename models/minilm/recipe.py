@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes, rates and the seed of one fine-tuning. `warm` is the share of steps in which the rate climbs."""
+    """Sizes, rates and the seed of one fine-tuning. `warm` is the share of steps in which the rate climbs; `stop` ends
+    it after so many of the epochs that the rates are laid out for, 0 after all of them."""
 
     seed: int = 1
     epochs: int = 8
+    stop: int = 0
     batch: int = 128
     longest: int = 128
     rate: float = 1e-4

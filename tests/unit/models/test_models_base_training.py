@@ -86,16 +86,16 @@ def tokenizer(tasks: list[Task]) -> Tokenizer:
 @pytest.fixture(scope="module")
 def trained(
     tasks: list[Task], tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[network.Network, dict[str, float], Path]:
-    """The network of one uninterrupted training, and the folder of its epochs."""
+) -> tuple[fit.Trained, Path]:
+    """What came of one uninterrupted training, and the folder of its epochs."""
     cache = tmp_path_factory.mktemp("cache")
     start = encoder(tokenizer.get_vocab_size())
-    made, valid = fit.fit(tasks, start, tokenizer, RECIPE, cache, lambda progress: None)
-    return made, valid, cache
+    return fit.fit(tasks, start, tokenizer, RECIPE, cache, lambda progress: None), cache
 
 
-def test_it_learns_both_sets(trained: tuple[network.Network, dict[str, float], Path]) -> None:
-    assert min(trained[1].values()) > 0.9 and set(trained[1]) == {"home", "bank"}
+def test_it_learns_both_sets(trained: tuple[fit.Trained, Path]) -> None:
+    valid = trained[0].valid
+    assert min(valid.values()) > 0.9 and set(valid) == {"home", "bank"}
 
 
 class Interrupted(Exception):
@@ -105,7 +105,7 @@ class Interrupted(Exception):
 def test_an_interrupted_training_goes_on_and_ends_the_same(
     tasks: list[Task],
     tokenizer: Tokenizer,
-    trained: tuple[network.Network, dict[str, float], Path],
+    trained: tuple[fit.Trained, Path],
     tmp_path: Path,
 ) -> None:
     start = encoder(tokenizer.get_vocab_size())
@@ -117,29 +117,29 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(
     with pytest.raises(Interrupted):
         fit.fit(tasks, start, tokenizer, RECIPE, tmp_path, interrupt)
     epochs: set[int] = set()
-    made, valid = fit.fit(tasks, start, tokenizer, RECIPE, tmp_path, lambda now: epochs.add(now.epoch))
+    made = fit.fit(tasks, start, tokenizer, RECIPE, tmp_path, lambda now: epochs.add(now.epoch))
     assert epochs == set(range(2, RECIPE.epochs + 1)), "the first was kept"
-    assert valid == trained[1]
-    for one, other in zip(jax.tree.leaves(made), jax.tree.leaves(trained[0]), strict=True):
+    assert made.valid == trained[0].valid
+    for one, other in zip(jax.tree.leaves(made.network), jax.tree.leaves(trained[0].network), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_a_finished_training_is_not_done_again(
-    tasks: list[Task], tokenizer: Tokenizer, trained: tuple[network.Network, dict[str, float], Path]
+    tasks: list[Task], tokenizer: Tokenizer, trained: tuple[fit.Trained, Path]
 ) -> None:
     start = encoder(tokenizer.get_vocab_size())
     steps: list[fit.Progress] = []
-    made, valid = fit.fit(tasks, start, tokenizer, RECIPE, trained[2], steps.append)
-    assert steps == [] and valid == trained[1]
-    assert all(
-        (a == b).all() for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(trained[0]), strict=True)
-    )
+    made = fit.fit(tasks, start, tokenizer, RECIPE, trained[1], steps.append)
+    assert steps == [] and made.valid == trained[0].valid
+    assert made.seconds == pytest.approx(trained[0].seconds, abs=60)
+    pairs = zip(jax.tree.leaves(made.network), jax.tree.leaves(trained[0].network), strict=True)
+    assert all((one == other).all() for one, other in pairs)
 
 
 def test_entries_come_out_that_serve(
     tasks: list[Task],
     tokenizer: Tokenizer,
-    trained: tuple[network.Network, dict[str, float], Path],
+    trained: tuple[fit.Trained, Path],
     tmp_path: Path,
 ) -> None:
     catalog = tmp_path / "catalog"
@@ -156,7 +156,7 @@ def test_entries_come_out_that_serve(
         },
     }
     cards = entry.build_entries(
-        tasks, tasks[0].test, trained[0], tokenizer, RECIPE, catalog / "intent",
+        tasks, tasks[0].test, trained[0].network, tokenizer, RECIPE, catalog / "intent",
         {"base": "int8", "base-4bit": "int4"}, version="1", about=about, seconds=1.0,
     )  # fmt: skip
     schema = json.loads((REPO / "services/contracts/card.schema.json").read_text())
