@@ -12,7 +12,7 @@ setup: ## All of the set-up and nothing else
 	@$(PYTHON3) deploy/local/setup.py
 
 setup-dev:
-	@$(PYTHON3) deploy/local/setup.py --dev
+	@$(PYTHON3) deploy/local/setup.py --dev --train
 
 demo: setup ## Start the mesh, drive real traffic through it, print what happened, keep the page up until Ctrl-C
 	@exec $(BIN)/foremesh demo $(ARGS)

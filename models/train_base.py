@@ -22,10 +22,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from models.command import OWN, answer, positive
 from models.corpus import read_task
 from models.intents.utterances import read_utterances
 from models.minilm.recipe import Recipe
-from models.train_intents import OWN, positive
 
 if TYPE_CHECKING:
     from models.minilm import fit
@@ -135,24 +135,13 @@ def train(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def main() -> int:
     args = arguments()
-    try:
-        cards = train(args)
-    except ModuleNotFoundError as missing:
-        print(
-            f"train_base: {missing.name} is not installed; run `python3 deploy/local/setup.py --train --weights`",
-            file=sys.stderr,
-        )
-        return 1
-    except RuntimeError as error:  # the weights are missing, or are others
-        print(f"train_base: {error}", file=sys.stderr)
-        return 1
-    except (OSError, ValueError) as error:
-        print(f"train_base: {error}", file=sys.stderr)
-        return 2
-    for tier, card in cards.items():
-        heads = ", ".join(f"{name} {head['test']:.2%}" for name, head in card["heads"].items())
-        print(f"{args.out / tier}: {card['variant']}, test: {heads}; {card['size_mb']} MB")
-    return 0
+
+    def work() -> None:
+        for tier, card in train(args).items():
+            heads = ", ".join(f"{name} {head['test']:.2%}" for name, head in card["heads"].items())
+            print(f"{args.out / tier}: {card['variant']}, test: {heads}; {card['size_mb']} MB")
+
+    return answer("train_base", "--train --weights", work)
 
 
 if __name__ == "__main__":

@@ -16,21 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from models.command import OWN, answer, positive
 from models.intents.recipe import Recipe
 from models.intents.utterances import read_utterances
 
 if TYPE_CHECKING:
     from models.intents.fit import Epoch
-
-OWN = Path(__file__).parent / "data" / "utterances.tsv"
-
-
-def positive(text: str) -> int:
-    """A whole number above zero, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
 
 
 def arguments() -> argparse.Namespace:
@@ -94,23 +85,16 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     args = arguments()
-    try:
+
+    def work() -> None:
         card = train(args)
-    except ModuleNotFoundError as missing:
+        accuracy = card["accuracy"]
         print(
-            f"train_intents: {missing.name} is not installed; run `python3 deploy/local/setup.py --train`",
-            file=sys.stderr,
+            f"{args.out}: {card['variant']}, test {accuracy['test']:.2%}, "
+            f"own utterances {accuracy['own_utterances']:.2%}, {card['size_mb']} MB"
         )
-        return 1
-    except (OSError, ValueError) as error:
-        print(f"train_intents: {error}", file=sys.stderr)
-        return 2
-    accuracy = card["accuracy"]
-    print(
-        f"{args.out}: {card['variant']}, test {accuracy['test']:.2%}, "
-        f"own utterances {accuracy['own_utterances']:.2%}, {card['size_mb']} MB"
-    )
-    return 0
+
+    return answer("train_intents", "--train", work)
 
 
 if __name__ == "__main__":

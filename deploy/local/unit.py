@@ -19,9 +19,8 @@ log = logging.getLogger("foremesh.supervisor")
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MOST_S = 10.0
 HEALTHY_AFTER_S = 30.0
-FIRST_TRIES = (
-    3  # starts that may fail before the first that does not: a port can be taken in between, a bug stays
-)
+FIRST_TRIES = 3
+"""Starts that may fail before the first that does not: a port can be taken in between, a bug stays."""
 
 UnitState = Literal["starting", "ready", "backoff", "draining", "stopped"]
 SpecFactory = Callable[[], ProcessSpec]

@@ -1,6 +1,6 @@
-"""Fitting the network: batches, the training step, and the choice of an epoch by the validation part."""
+"""Fitting the network: the training step, and the choice of an epoch by the validation part."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -9,13 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from models.batches import batches, pad
 from models.intents.network import Dropout, Network, init, logits
 from models.intents.recipe import Recipe
 from models.intents.utterances import Utterance, vary
-from models.intents.vocabulary import PAD_ID
 
 STEP_SIZES = (8, 12, 16, 24, 40, 64)
 """Padded lengths of the batches: each is compiled once."""
@@ -29,32 +28,6 @@ class Epoch:
     loss: float
     valid: float
     best: bool
-
-
-def pad(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Right-pad token ids with [PAD] to the next of STEP_SIZES: ids [batch, steps] and lengths [batch]."""
-    longest = max(len(row) for row in rows)
-    steps = next(size for size in STEP_SIZES if size >= min(longest, STEP_SIZES[-1]))
-    ids = np.full((len(rows), steps), PAD_ID, np.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row[:steps]
-    return ids, np.minimum([len(row) for row in rows], steps).astype(np.int64)
-
-
-def batches(
-    rows: Sequence[Sequence[int]], labels: NDArray[np.int64], size: int, random: Random
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Shuffled full batches (ids, lengths, labels) of about equally long rows: little is padding."""
-    order = list(range(len(rows)))
-    random.shuffle(order)
-    pool = size * 16
-    chunks = []
-    for start in range(0, len(order), pool):
-        ordered = sorted(order[start : start + pool], key=lambda row: len(rows[row]))
-        chunks += [ordered[at : at + size] for at in range(0, len(ordered) - size + 1, size)]
-    random.shuffle(chunks)
-    for chunk in chunks:
-        yield (*pad([rows[row] for row in chunk]), labels[chunk])
 
 
 def fit(
@@ -111,9 +84,17 @@ def fit(
             encoding.ids for encoding in tokenizer.encode_batch([vary(item.text, random) for item in train])
         ]
         losses = []
-        for batch in batches(rows, targets, recipe.batch, random):
+        for batch in batches(rows, recipe.batch, random):
             key, now = jax.random.split(key)
-            network, average, state, value = step(network, average, state, now, count, *batch)
+            network, average, state, value = step(
+                network,
+                average,
+                state,
+                now,
+                count,
+                *pad([rows[at] for at in batch], STEP_SIZES),
+                targets[batch],
+            )
             losses.append(value)
             count += 1
         accuracy = score(average, valid, labels, tokenizer)
@@ -132,7 +113,7 @@ def score(network: Network, items: Sequence[Utterance], labels: Sequence[str], t
     for start in range(0, len(items), 128):
         part = items[start : start + 128]
         ids, lengths = pad(
-            [encoding.ids for encoding in tokenizer.encode_batch([item.text for item in part])]
+            [encoding.ids for encoding in tokenizer.encode_batch([item.text for item in part])], STEP_SIZES
         )
         answers = np.asarray(_logits(network, ids, lengths)).argmax(axis=1)
         right += sum(labels[answer] == item.intent for answer, item in zip(answers, part, strict=True))

@@ -12,10 +12,13 @@ def card_for_people(card: Mapping[str, Any]) -> str:
     encoder, training, accuracy = card["encoder"], card["training"], card["accuracy"]
     alone = (
         "One sentence at a time (`max_batch` 1): its activations take their scale from all that runs together, "
-        f"and {card['batch_flips_labels']} of 256 answers changed among 32."
+        f"and {card['batch_flips_labels']} of {card['batch_sentences']} answers changed among 32."
         if card["max_batch"] == 1
         else f"Neighbours in a batch move no logit by more than {card['batch_moves_logits']}."
     )
+    ours = ""
+    if "own_utterances" in accuracy:
+        ours = f"- Our own `models/data/utterances.tsv`: {accuracy['own_utterances']:.2%}.\n"
     return f"""# {name}, version {card["version"]}
 
 A transformer of {encoder["layers"]} layers and {encoder["features"]} features with one head for each of \
@@ -28,8 +31,7 @@ of the first set; `embedding` is the sentence's vector, of length 1.
 |---|---|---|---|---|---|---|
 {_heads(card)}
 
-{_outside(card)}- Our own `models/data/utterances.tsv`: {accuracy.get("own_utterances", 0):.2%}.
-- Started from {card["source"]}; fine-tuned for {training["stop"] or training["epochs"]} of \
+{_outside(card)}{ours}- Started from {card["source"]}; fine-tuned for {training["stop"] or training["epochs"]} of \
 {training["epochs"]} epochs on all sets at once,
   {training["seconds"] / 60:.0f} minutes, seed {training["seed"]} only.
 - Data: {card["data"]["source"]}; {card["data"]["licence"]}. Licence of the weights: {card["licence"]}.

@@ -36,11 +36,10 @@ SECOND_ROUND = 32
 
 
 class Head(NamedTuple):
-    """One task's part of the network: the name of its output and its classes in their order."""
+    """One task's part of the network: the name of its output."""
 
     task: Task
     output: str
-    labels: Sequence[str]
 
 
 class Answers(NamedTuple):
@@ -57,8 +56,7 @@ class Answers(NamedTuple):
 def heads_of(tasks: Sequence[Task]) -> list[Head]:
     """The first task's output is `logits`, as every entry of the catalog has it; the others' are `logits.<task>`."""
     return [
-        Head(task, "logits" if not number else f"logits.{task.name}", task.labels)
-        for number, task in enumerate(tasks)
+        Head(task, "logits" if not number else f"logits.{task.name}") for number, task in enumerate(tasks)
     ]
 
 
@@ -99,7 +97,10 @@ def build_entries(
         speeds = dict(
             zip(sessions, measure.speeds(list(sessions.values()), vocabulary.get_vocab_size()), strict=True)
         )
-        fp32 = {head.task.name: _measured(sessions["fp32"], vocabulary, head) for head in heads}
+        fp32 = {
+            head.task.name: round(_answers(sessions["fp32"], vocabulary, head, head.task.test).accuracy, 4)
+            for head in heads
+        }
         for tier, variant in tiers.items():
             out = folder / model.name / tier
             out.mkdir(parents=True)
@@ -109,14 +110,15 @@ def build_entries(
             told = {head.task.name: _measured(session, vocabulary, head) for head in heads}
             first = told[heads[0].task.name]
             rows = measure.encode(vocabulary, [item.text for item in heads[0].task.valid], recipe.longest)
-            leak = measure.leak(session, rows[: 8 * SECOND_ROUND], SECOND_ROUND)
+            together = rows[: 8 * SECOND_ROUND]
+            leak = measure.leak(session, together, SECOND_ROUND)
             ours = _answers(session, vocabulary, heads[0], own).accuracy if own else None
             card = {
                 "model": model.name,
                 "tier": tier,
                 "version": version,
                 "task": "intent",
-                "labels": list(heads[0].labels),
+                "labels": heads[0].task.labels,
                 "max_tokens": recipe.longest,
                 "max_batch": quantise.MAX_BATCH[variant],
                 "sha256": {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in FILES},
@@ -124,15 +126,15 @@ def build_entries(
                 "accuracy": {
                     "test": first["test"],
                     "valid": first["valid"],
-                    "test_fp32": fp32[heads[0].task.name]["test"],
+                    "test_fp32": fp32[heads[0].task.name],
                     **({"own_utterances": round(ours, 4)} if ours is not None else {}),
                 },
                 "heads": {
                     head.task.name: {
                         "output": head.output,
-                        "labels": list(head.labels),
+                        "labels": head.task.labels,
                         **told[head.task.name],
-                        "test_fp32": fp32[head.task.name]["test"],
+                        "test_fp32": fp32[head.task.name],
                     }
                     for head in heads
                 },
@@ -146,6 +148,7 @@ def build_entries(
                 },
                 "batch_moves_logits": float(f"{leak.logits:.2g}"),
                 "batch_flips_labels": leak.flipped,
+                "batch_sentences": len(together),
                 "encoder": sizes(encoder),
                 "training": {**dataclasses.asdict(recipe), "seconds": round(seconds)},
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread used",
@@ -182,7 +185,7 @@ def _answers(
     session: ort.InferenceSession, tokenizer: Tokenizer, head: Head, items: Sequence[Utterance]
 ) -> Answers:
     """Each sentence alone, as a request that meets no other."""
-    index = {label: at for at, label in enumerate(head.labels)}
+    index = {label: at for at, label in enumerate(head.task.labels)}
     rows = measure.encode(tokenizer, [item.text for item in items], Recipe.longest)
     logits = [
         session.run([head.output], {"ids": np.array([row], np.int64), "lengths": np.array([len(row)])})[0][0]

@@ -7,7 +7,7 @@ import hashlib
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import optax
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from models.batches import batches, pad
 from models.corpus import Classes, Task
 from models.intents.utterances import Utterance, vary
 from models.minilm.network import Encoder, Network, head, logits
@@ -58,29 +59,6 @@ class State(NamedTuple):
     optimiser: Any
     step: int
     key: Any
-
-
-def pad(rows: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Right-pad token ids to the next of STEP_SIZES: ids [batch, steps] and lengths [batch]."""
-    longest = max(len(row) for row in rows)
-    steps = next(size for size in STEP_SIZES if size >= min(longest, STEP_SIZES[-1]))
-    ids = np.full((len(rows), steps), pad_id, np.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row[:steps]
-    return ids, np.minimum([len(row) for row in rows], steps).astype(np.int64)
-
-
-def epoch_batches(rows: Sequence[Sequence[int]], size: int, random: Random) -> Iterator[list[int]]:
-    """Indices of shuffled full batches of about equally long rows: little is padding."""
-    order = list(range(len(rows)))
-    random.shuffle(order)
-    pool = size * 16
-    chunks = []
-    for start in range(0, len(order), pool):
-        ordered = sorted(order[start : start + pool], key=lambda row: len(rows[row]))
-        chunks += [ordered[at : at + size] for at in range(0, len(ordered) - size + 1, size)]
-    random.shuffle(chunks)
-    yield from chunks
 
 
 def fit(
@@ -127,8 +105,8 @@ def fit(
         texts = [vary(item.text, random) for _, item in items]
         rows = [encoding.ids[: recipe.longest] for encoding in tokenizer.encode_batch(texts)]
         running = 0.0
-        for number, batch in enumerate(epoch_batches(rows, recipe.batch, random)):
-            ids, lengths = pad([rows[row] for row in batch])
+        for number, batch in enumerate(batches(rows, recipe.batch, random)):
+            ids, lengths = pad([rows[row] for row in batch], STEP_SIZES)
             state, loss = step(state, ids, lengths, targets[batch], of_task[batch])
             running = float(loss) if not number else 0.98 * running + 0.02 * float(loss)
             report(Progress(epoch, state.step, steps, running, {}))
@@ -205,7 +183,7 @@ def scores(
     found: NDArray[np.float32] | None = None
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
-        ids, lengths = pad([rows[row] for row in part])
+        ids, lengths = pad([rows[row] for row in part], STEP_SIZES)
         # One shape per length: a last, smaller batch would be compiled on its own.
         ids = np.concatenate([ids, np.zeros((batch - len(part), ids.shape[1]), np.int64)])
         lengths = np.concatenate([lengths, np.ones(batch - len(part), np.int64)])

@@ -19,7 +19,7 @@ SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of `model.safetensors`: equal to the file of the public sentence-transformers model."""
 
 
-class SourceMissing(RuntimeError):
+class SourceMissing(ModuleNotFoundError):
     """The weights are not installed, or are not the ones that are meant; the message says what to do."""
 
 

@@ -82,17 +82,19 @@ class ServiceSettings(BaseSettings):
 
 
 def explain(error: ValidationError, settings_class: type[ServiceSettings]) -> str:
-    """Return one line per setting that is wrong: its variable, its value unless it is secret, what is expected."""
+    """Return what is wrong with each setting, separated by "; ": its variable, its value unless it is secret, what is
+    expected."""
     lines = []
     for wrong in error.errors(include_url=False, include_input=False):
         if not wrong["loc"]:  # a rule about several settings; it names them itself
             lines.append(wrong["msg"].removeprefix("Value error, "))
             continue
         name = str(wrong["loc"][0]).lower()
-        variable = name.upper()
-        if variable not in os.environ:
-            variable = f"FOREMESH_{variable}"
         field = settings_class.model_fields.get(name)
+        # Those with a name of their own are Dapr's; a HOST or PORT in the environment is none of our settings.
+        variable = name.upper()
+        if field is None or not field.validation_alias:
+            variable = f"FOREMESH_{variable.removeprefix('FOREMESH_')}"
         secret = field is not None and field.annotation is SecretStr
         value = "***" if secret else repr(os.environ.get(variable, ""))
         lines.append(f"{variable}={value}: {wrong['msg']}")

@@ -33,6 +33,13 @@ def test_every_wrong_variable_is_named_with_its_value(monkeypatch: pytest.Monkey
     assert "DAPR_HTTP_PORT='high'" in text and text.endswith("`foremesh settings` lists what can be set")
 
 
+def test_what_the_environment_holds_by_the_bare_name_is_not_taken_for_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = said(monkeypatch, FOREMESH_PORT="70000", PORT="8080")
+    assert text.startswith("FOREMESH_PORT='70000': ") and "8080" not in text
+
+
 def test_a_secret_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     text = said(monkeypatch, FOREMESH_KEY="sesame")
     assert "FOREMESH_KEY=***" in text and "sesame" not in text

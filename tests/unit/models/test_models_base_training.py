@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import numpy as np
@@ -22,6 +21,7 @@ from models.intents.utterances import Utterance
 from models.intents.vocabulary import train_vocabulary
 from models.minilm import entry, fit, network
 from models.minilm.recipe import Recipe
+from tests.unit.models.encoders import random_encoder
 
 REPO = Path(__file__).resolve().parents[3]
 FEATURES, HEADS, UNITS, LONGEST = 32, 4, 64, 32
@@ -49,28 +49,10 @@ def task(name: str) -> Task:
 
 
 def encoder(vocabulary: int) -> network.Encoder:
-    random = np.random.default_rng(7)
-
-    def draw(*shape: int) -> Any:
-        return random.normal(0, 0.2, shape).astype(np.float32)
-
-    def norm() -> network.Norm:
-        return network.Norm(np.ones(FEATURES, np.float32), np.zeros(FEATURES, np.float32))
-
-    def head() -> network.Linear:
-        return network.Linear(draw(FEATURES, HEADS, FEATURES // HEADS), draw(HEADS, FEATURES // HEADS))
-
-    layer = network.Layer(
-        query=head(),
-        key=head(),
-        value=head(),
-        output=network.Linear(draw(HEADS, FEATURES // HEADS, FEATURES), draw(FEATURES)),
-        attention_norm=norm(),
-        up=network.Linear(draw(FEATURES, UNITS), draw(UNITS)),
-        down=network.Linear(draw(UNITS, FEATURES), draw(FEATURES)),
-        output_norm=norm(),
-    )
-    return network.Encoder(draw(vocabulary, FEATURES), draw(LONGEST, FEATURES), norm(), (layer,))
+    return random_encoder(
+        vocabulary=vocabulary, longest=LONGEST, features=FEATURES, heads=HEADS, size=FEATURES // HEADS, units=UNITS,
+        layers=1, spread=0.2,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -283,7 +283,7 @@ def other_inputs(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (no_onnx, "cannot be run: .*(?i:protobuf)"),
+        (no_onnx, "cannot be run: .*Protobuf parsing failed"),
         (four_classes, "tells 4 classes apart, its card names 3 labels"),
         (other_inputs, r"cannot be run: has inputs \['lengths', 'tokens'\]"),
     ],

@@ -12,44 +12,19 @@ import pytest
 jax = pytest.importorskip("jax", reason="training needs the lock `train`", exc_type=ImportError)
 
 from models.minilm import export, network  # noqa: E402 (they need JAX)
+from tests.unit.models.encoders import random_encoder  # noqa: E402
 
 FEATURES, HEADS, UNITS, VOCABULARY, LONGEST = 24, 3, 40, 50, 16
 
 
 def small(layers: int = 2, heads: int = HEADS) -> network.Network:
-    """An encoder of random weights, large enough for a wrong axis to show."""
-    random = np.random.default_rng(7)
-
-    def draw(*shape: int) -> Any:
-        return random.normal(0, 0.3, shape).astype(np.float32)
-
-    size = FEATURES // HEADS
-
-    def layer() -> network.Layer:
-        def head() -> network.Linear:
-            return network.Linear(draw(FEATURES, heads, size), draw(heads, size))
-
-        def norm() -> network.Norm:
-            return network.Norm(1 + draw(FEATURES), draw(FEATURES))
-
-        return network.Layer(
-            query=head(),
-            key=head(),
-            value=head(),
-            output=network.Linear(draw(heads, size, FEATURES), draw(FEATURES)),
-            attention_norm=norm(),
-            up=network.Linear(draw(FEATURES, UNITS), draw(UNITS)),
-            down=network.Linear(draw(UNITS, FEATURES), draw(FEATURES)),
-            output_norm=norm(),
-        )
-
-    encoder = network.Encoder(
-        tokens=draw(VOCABULARY, FEATURES),
-        positions=draw(LONGEST, FEATURES),
-        norm=network.Norm(1 + draw(FEATURES), draw(FEATURES)),
-        layers=tuple(layer() for _ in range(layers)),
-    )
-    return network.Network(encoder, network.Linear(draw(FEATURES, 5), draw(5)))
+    encoder = random_encoder(
+        vocabulary=VOCABULARY, longest=LONGEST, features=FEATURES, heads=heads, size=FEATURES // HEADS, units=UNITS,
+        layers=layers, spread=0.3,
+    )  # fmt: skip
+    random = np.random.default_rng(8)
+    weight, bias = (random.normal(0, 0.3, shape).astype(np.float32) for shape in ((FEATURES, 5), (5,)))
+    return network.Network(encoder, network.Linear(weight, bias))
 
 
 def padded(rows: list[list[int]], steps: int) -> tuple[Any, Any]:

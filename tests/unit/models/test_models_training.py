@@ -72,7 +72,8 @@ def test_one_epoch_gives_an_entry_that_serves(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("needs_training")
 def test_training_learns_and_the_export_is_the_same_function(tmp_path: Path) -> None:
-    from models.intents.fit import fit, pad  # noqa: PLC0415
+    from models.batches import pad  # noqa: PLC0415
+    from models.intents.fit import STEP_SIZES, fit  # noqa: PLC0415
     from models.intents.network import export, logits  # noqa: PLC0415
     from models.intents.vocabulary import train_vocabulary  # noqa: PLC0415
 
@@ -83,7 +84,7 @@ def test_training_learns_and_the_export_is_the_same_function(tmp_path: Path) -> 
     assert valid > 0.9
 
     rows = measure.encode(tokenizer, [item.text for item in data["test"]], 64)
-    ids, lengths = pad(rows)
+    ids, lengths = pad(rows, STEP_SIZES)
     exported = measure.run(measure.open_session(export(network, tmp_path / "m.onnx")), rows)
     np.testing.assert_allclose(exported, np.asarray(logits(network, ids, lengths)), atol=1e-4)
 

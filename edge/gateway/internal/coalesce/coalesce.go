@@ -57,12 +57,14 @@ func (b Bounds) share(queued, out int) int {
 // where calls are slow enough for a queue to form, more of them keep more replicas busy.
 func (b Bounds) worthwhile(calls, queued, out int) bool {
 	switch {
+	case calls >= b.InFlight:
+		return false
 	case calls == 0 || b.Eager == 0:
-		return calls < b.InFlight
+		return true
 	case calls < b.Eager:
-		return calls < b.InFlight && queued >= b.share(queued, out)
+		return queued >= b.share(queued, out)
 	default:
-		return calls < b.InFlight && 2*queued >= b.Batch
+		return 2*queued >= b.Batch
 	}
 }
 
