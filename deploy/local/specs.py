@@ -281,6 +281,7 @@ class Specs:
             "FOREMESH_ADDRESSES_FILE": str(self.addresses_file),
             "FOREMESH_OTLP_HOST": self.otlp_endpoint.removeprefix("http://").removeprefix("https://"),
             "GOMEMLIMIT": "96MiB",
+            "GOMAXPROCS": str(self.settings.sidecar_threads),
         }
         if mtls:
             argv += ["--enable-mtls", "--config", str(components / "access" / f"{app_id}.yaml")]

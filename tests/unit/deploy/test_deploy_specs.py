@@ -158,3 +158,16 @@ def test_without_sidecars_apps_are_told_each_other_s_addresses(with_specs: Any) 
         assert specs.app("routing", "routing").env["FOREMESH_PORT"] == told[0]["routing"].rsplit(":", 1)[1]
 
     with_specs(use, wiring="direct")
+
+
+@pytest.mark.parametrize(("cores", "asked", "threads"), [(1, 0, "1"), (2, 0, "1"), (8, 0, "4"), (8, 3, "3")])
+def test_a_sidecar_leaves_half_of_the_cores_to_the_apps(
+    with_specs: Any, monkeypatch: pytest.MonkeyPatch, cores: int, asked: int, threads: str
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+
+    def use(specs: Specs) -> None:
+        assert specs.app("routing", "routing")
+        assert specs.sidecar("routing", "routing").env["GOMAXPROCS"] == threads
+
+    with_specs(use, sidecar_procs=asked)
