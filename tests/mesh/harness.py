@@ -100,8 +100,9 @@ class RunningMesh:
             connection.close()
 
 
-# For commands that a test starts: they end, in order, when the test run does, however it ends.
-LEASH = ("setpriv", "--pdeathsig", "TERM", "--")
+# For commands that a test starts: they end, in order, when the test run does, however it ends. A run that was started
+# in the background hands down that SIGINT is ignored; they must hear a Ctrl-C all the same.
+LEASH = ("env", "--default-signal=INT", "setpriv", "--pdeathsig", "TERM", "--")
 
 
 def until(condition: Callable[[], Any], within_s: float, what: str) -> Any:
