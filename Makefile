@@ -1,8 +1,9 @@
 # Foremesh. `make demo` and `make test` set up what they need; the rest is `foremesh --help`.
 PYTHON3 ?= python3
 BIN := .venv/bin
+DATA ?= ../shared/data/intents
 
-.PHONY: demo test setup up down lint bench clean
+.PHONY: demo test setup setup-dev up down lint bench models
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -22,6 +23,10 @@ up: setup ## Start the mesh; it stays up until `make down`
 
 down: ## Stop the mesh
 	@$(BIN)/foremesh down $(ARGS)
+
+models: ## Train every entry of the catalog (hours); DATA=DIR holds the public sets
+	@$(PYTHON3) deploy/local/setup.py --train --weights
+	@$(BIN)/python -m models.make_catalog --data $(DATA) $(ARGS)
 
 test: setup-dev ## Every test
 	@deploy/local/test.sh $(ARGS)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from models.entries import EntryError
+
 OWN = Path(__file__).parent / "data" / "utterances.tsv"
 """Sentences of our own, in none of the public sets."""
 
@@ -33,7 +35,7 @@ def answer(name: str, setup: str, work: Callable[[], Any]) -> int:
         )
         print(f"{name}: {said}", file=sys.stderr)
         return 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EntryError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,120 +1,80 @@
-"""Fitting the network: the training step, and the choice of an epoch by the validation part."""
+"""The BiLSTM as `models.fit` trains it: its start, its dropout and its rates."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from random import Random
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from tokenizers import Tokenizer
+from numpy.typing import NDArray
 
-from models.batches import batches, pad
-from models.intents.network import Dropout, Network, init, logits
+from models import distil
+from models.fit import Course, Network
+from models.intents import network as lstm
 from models.intents.recipe import Recipe
-from models.intents.utterances import Utterance, vary
 
 STEP_SIZES = (8, 12, 16, 24, 40, 64)
 """Padded lengths of the batches: each is compiled once."""
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """How one epoch went: mean training loss, accuracy (0..1) of the averaged weights on `valid`."""
-
-    number: int
-    loss: float
-    valid: float
-    best: bool
-
-
-def fit(
-    train: Sequence[Utterance],
-    valid: Sequence[Utterance],
-    labels: Sequence[str],
-    tokenizer: Tokenizer,
-    recipe: Recipe,
-    report: Callable[[Epoch], None],
-) -> tuple[Network, float]:
-    """Train and return the averaged weights of the best epoch with their accuracy (0..1) on `valid`.
-
-    Every random choice derives from `recipe.seed`; `report` is called after each epoch.
-    """
-    index = {label: number for number, label in enumerate(labels)}
-    targets = np.array([index[item.intent] for item in train], np.int64)
-    random = Random(recipe.seed)
-    key, start = jax.random.split(jax.random.key(recipe.seed))
-    network = init(
-        start,
-        tokens=tokenizer.get_vocab_size(),
-        classes=len(labels),
+def start(
+    recipe: Recipe, tokens: int, classes: int, table: NDArray[np.float32] | None = None
+) -> lstm.Network:
+    """A network to begin with. table [tokens, any features]: a larger model's rows of the same tokens; its
+    directions of largest variance are what the embedding starts as, so that words which are alike start alike."""
+    drawn = lstm.init(
+        jax.random.key(recipe.seed),
+        tokens=tokens,
+        classes=classes,
         features=recipe.features,
         hidden=recipe.hidden,
     )
-    total = recipe.epochs * (len(train) // recipe.batch)
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adamw(
-            optax.warmup_cosine_decay_schedule(0.0, recipe.rate, total // 20, total, recipe.rate * 0.01),
-            weight_decay=recipe.weight_decay,
-        ),
-    )
-    rate = Dropout(recipe.word_dropout, recipe.embedding_dropout, recipe.pooled_dropout)
-
-    def loss(network: Network, key: Any, ids: Any, lengths: Any, wanted: Any) -> Any:
-        scores = logits(network, ids, lengths, rate, key)
-        smooth = optax.smooth_labels(jax.nn.one_hot(wanted, len(labels)), recipe.smoothing)
-        return optax.softmax_cross_entropy(scores, smooth).mean()
-
-    def step(network: Network, average: Network, state: Any, key: Any, number: Any, *batch: Any) -> Any:
-        value, slope = jax.value_and_grad(loss)(network, key, *batch)
-        change, state = optimiser.update(slope, state, network)
-        network = optax.apply_updates(network, change)
-        # Early on the average follows closely, or it would still hold the random start.
-        keep = jnp.minimum(recipe.averaging, (1 + number) / (10 + number))
-        average = jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, average, network)
-        return network, average, state, value
-
-    step = jax.jit(step)
-    average, state, best, chosen, count = network, optimiser.init(network), -1.0, network, 0
-    for number in range(1, recipe.epochs + 1):
-        rows = [
-            encoding.ids for encoding in tokenizer.encode_batch([vary(item.text, random) for item in train])
-        ]
-        losses = []
-        for batch in batches(rows, recipe.batch, random):
-            key, now = jax.random.split(key)
-            network, average, state, value = step(
-                network,
-                average,
-                state,
-                now,
-                count,
-                *pad([rows[at] for at in batch], STEP_SIZES),
-                targets[batch],
-            )
-            losses.append(value)
-            count += 1
-        accuracy = score(average, valid, labels, tokenizer)
-        if accuracy > best:
-            best, chosen = accuracy, average
-        report(Epoch(number, float(np.mean(losses)), accuracy, chosen is average))
-    return chosen, best
+    # A table that is narrower than the embedding, as in a test, has no such directions to give.
+    if table is None or min(table.shape) < recipe.features:
+        return drawn
+    return drawn._replace(embedding=reduced(table, recipe.features))
 
 
-_logits = jax.jit(logits)
+def reduced(table: NDArray[np.float32], features: int) -> NDArray[np.float32]:
+    """[rows, features]: the principal components of `table` [rows, more], scaled as a drawn embedding is."""
+    centred = table - table.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    found = centred @ directions[:features].T
+    return np.asarray(found / found.std() * lstm.EMBEDDING_SCALE, np.float32)
 
 
-def score(network: Network, items: Sequence[Utterance], labels: Sequence[str], tokenizer: Tokenizer) -> float:
-    """Accuracy (0..1) of the network on `items`, without dropout."""
-    right = 0
-    for start in range(0, len(items), 128):
-        part = items[start : start + 128]
-        ids, lengths = pad(
-            [encoding.ids for encoding in tokenizer.encode_batch([item.text for item in part])], STEP_SIZES
+def network(recipe: Recipe, begin: lstm.Network) -> Network:
+    """What is trained, and how."""
+    rate = lstm.Dropout(recipe.word_dropout, recipe.embedding_dropout, recipe.pooled_dropout)
+
+    def scores(trained: Any, ids: Any, lengths: Any, key: Any) -> Any:
+        return lstm.logits(trained, ids, lengths, None if key is None else rate, key)
+
+    def optimiser(steps: int) -> Any:
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0, recipe.rate, max(1, steps // 20), steps, recipe.rate * 0.01
         )
-        answers = np.asarray(_logits(network, ids, lengths)).argmax(axis=1)
-        right += sum(labels[answer] == item.intent for answer, item in zip(answers, part, strict=True))
-    return right / len(items)
+        return optax.chain(
+            optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=recipe.weight_decay)
+        )
+
+    return Network(begin, scores, optimiser, STEP_SIZES)
+
+
+def course(recipe: Recipe) -> Course:
+    """The epochs and losses of a recipe."""
+    weights = distil.Weights(recipe.alpha, recipe.temperature, recipe.smoothing, recipe.others)
+    return Course(recipe.seed, recipe.epochs, recipe.batch, weights, recipe.averaging)
+
+
+def vocabulary_rows(
+    table: NDArray[np.float32], of: Mapping[str, int], tokens: Sequence[str]
+) -> NDArray[np.float32]:
+    """The rows of a larger model's `table` for `tokens`, by its vocabulary `of`; zeros for what it does not know."""
+    rows = np.zeros((len(tokens), table.shape[1]), np.float32)
+    for at, token in enumerate(tokens):
+        if token in of:
+            rows[at] = table[of[token]]
+    return rows

@@ -1,9 +1,15 @@
-"""The network: embedding, one bidirectional LSTM, max and mean over the valid steps, one linear layer.
+"""The network: embedding, one bidirectional LSTM, max (0 at least) and mean over the valid steps, a linear head
+per set.
+
+The floor of the maximum is what makes padding free: an LSTM node gives zeros behind an item's end, and zero is
+then what the maximum cannot fall below anyway. A mask would cost seven nodes, an eighth of the time of a short
+sentence.
 
 `logits` (JAX, for training) and `export` (ONNX, for serving) are the same function, written once each and
 compared by the tests; both take right-padded ids [batch, steps] and lengths [batch], and padding has no say.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +22,8 @@ from models.emit import Graph, LstmWeights, join_directions, linear, lstm, save
 Array = Any
 """A JAX array; `Any` because JAX is needed for training only and is not installed where the checks run."""
 
-OUT_OF_RANGE = -1.0
-"""What the maximum sees in place of padding: below every LSTM state, and finite when nothing is valid."""
+EMBEDDING_SCALE = 0.3
+"""Standard deviation of a new embedding."""
 
 
 class Lstm(NamedTuple):
@@ -57,7 +63,7 @@ def init(key: Array, *, tokens: int, classes: int, features: int = 64, hidden: i
         return Lstm(kernel, recurrent, jnp.zeros(4 * hidden).at[hidden : 2 * hidden].set(1.0))
 
     return Network(
-        embedding=jax.random.normal(next(keys), (tokens, features)) * 0.3,
+        embedding=jax.random.normal(next(keys), (tokens, features)) * EMBEDDING_SCALE,
         forward=direction(),
         backward=direction(),
         weight=jax.random.normal(next(keys), (4 * hidden, classes)) * 0.05,
@@ -81,7 +87,7 @@ def logits(
     states = jnp.concatenate(
         [_run(network.forward, x, valid), _run(network.backward, x, valid, reverse=True)], axis=-1
     )
-    highest = jnp.max(jnp.where(valid, states, OUT_OF_RANGE), axis=0)
+    highest = jnp.max(jnp.where(valid, states, 0.0), axis=0, initial=0.0)
     mean = jnp.sum(jnp.where(valid, states, 0.0), axis=0) / jnp.maximum(lengths, 1)[:, None]
     pooled = jnp.concatenate([highest, mean], axis=-1)
     if rate is not None:
@@ -112,8 +118,9 @@ def _run(layer: Lstm, x: Array, valid: Array, *, reverse: bool = False) -> Array
     return states
 
 
-def export(network: Network, path: Path) -> Path:
-    """Write the ONNX file: int64 ids [batch, tokens], lengths [batch]; float32 logits [batch, classes]."""
+def export(network: Network, heads: Mapping[str, slice], path: Path) -> Path:
+    """Write the ONNX file: int64 ids [batch, tokens], lengths [batch]; float32 [batch, classes] for each of `heads`,
+    output -> its part of the classes."""
     graph = Graph("intent")
     ids = graph.input("ids", np.int64, ["batch", "tokens"])
     lengths = graph.input("lengths", np.int64, ["batch"])
@@ -126,29 +133,18 @@ def export(network: Network, path: Path) -> Path:
         [LstmWeights(*network.forward), LstmWeights(*network.backward)],
         lengths=lengths,
     )
-
-    steps = graph.node("Gather", [graph.node("Shape", [ids]), graph.constant("one", 1, np.int64)])
-    zero, one = graph.constant("zero", 0, np.int64), graph.constant("one", 1, np.int64)
-    positions = graph.node("Range", [zero, steps, one])
-    column = graph.node("Unsqueeze", [positions, graph.constant("axes", [1], np.int64)])
-    valid = graph.node("Less", [column, lengths])
-    mask = graph.node("Unsqueeze", [valid, graph.constant("axes", [1, 3], np.int64)])
     first = graph.constant("axes", [0], np.int64)
-    states = graph.node("Where", [mask, out.sequence, graph.constant("out_of_range", OUT_OF_RANGE)])
-    highest = join_directions(graph, graph.node("ReduceMax", [states, first], keepdims=0), out)
-
-    # States behind an item's length are zero by the definition of the LSTM node: the sum needs no mask.
+    top = graph.node("ReduceMax", [out.sequence, first], keepdims=0)
+    highest = join_directions(graph, graph.node("Relu", [top]), out)
+    # States behind an item's length are zero by the definition of the LSTM node: neither needs a mask.
     total = join_directions(graph, graph.node("ReduceSum", [out.sequence, first], keepdims=0), out)
+    one = graph.constant("one", 1, np.int64)
     count = graph.node("Cast", [graph.node("Max", [lengths, one])], to=1)
     divisor = graph.node("Unsqueeze", [count, graph.constant("axes", [1], np.int64)])
     mean = graph.node("Div", [total, divisor])
-
     pooled = graph.node("Concat", [highest, mean], axis=1)
-    classes = int(network.weight.shape[1])
-    graph.output(
-        linear(graph, pooled, network.weight, network.bias, name="head"),
-        "logits",
-        np.float32,
-        ["batch", classes],
-    )
+    weight, bias = np.asarray(network.weight), np.asarray(network.bias)
+    for name, own in heads.items():
+        scores = linear(graph, pooled, weight[:, own], bias[own], name=f"head.{name}")
+        graph.output(scores, name, np.float32, ["batch", own.stop - own.start])
     return save(graph, path)

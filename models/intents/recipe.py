@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes, rates and the seed of one training. `batch` is also the fewest sentences to train on."""
+    """Sizes, rates and the seed of one training. `batch` is also the fewest sentences to train on; `alpha` the
+    teacher's share of the loss (0: labels alone), `variants` how many rebuilt sentences of each go along in an
+    epoch."""
 
     seed: int = 1
     epochs: int = 40
@@ -20,3 +22,7 @@ class Recipe:
     word_dropout: float = 0.1
     embedding_dropout: float = 0.3
     pooled_dropout: float = 0.5
+    alpha: float = 0.0
+    temperature: float = 2.0
+    others: float = 0.5
+    variants: int = 0

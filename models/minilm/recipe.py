@@ -6,7 +6,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Recipe:
     """Sizes, rates and the seed of one fine-tuning. `warm` is the share of steps in which the rate climbs; `stop` ends
-    it after so many of the epochs that the rates are laid out for, 0 after all of them."""
+    it after so many of the epochs that the rates are laid out for, 0 after all of them. `alpha` is the teacher's
+    share of the loss (0: labels alone), `variants` how many rebuilt sentences of each go along in an epoch.
+    `layers`, `heads` and `units` are what a pruned encoder keeps."""
 
     seed: int = 1
     epochs: int = 8
@@ -20,3 +22,10 @@ class Recipe:
     dropout: float = 0.1
     smoothing: float = 0.1
     averaging: float = 0.995
+    alpha: float = 0.0
+    temperature: float = 2.0
+    others: float = 0.5
+    variants: int = 0
+    layers: tuple[int, ...] = ()
+    heads: int = 0
+    units: int = 0

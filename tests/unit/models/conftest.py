@@ -48,10 +48,10 @@ def needs_training() -> None:
         )
 
 
-def train_intents(data: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def train(data: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, on one thread."""
     return subprocess.run(
-        [sys.executable, "-m", "models.train_intents", "--data", str(data), "--out", str(out), *more],
+        [sys.executable, "-m", "models.train", "--data", str(data), "--out", str(out), *more],
         cwd=REPO,
         capture_output=True,
         text=True,
@@ -63,4 +63,4 @@ def train_intents(data: Path, out: Path, *more: str) -> subprocess.CompletedProc
 
 @pytest.fixture
 def run_training() -> Any:
-    return train_intents
+    return train

@@ -1,57 +1,53 @@
-"""The base tier's pipeline in miniature: two sets at once, interrupted and resumed, down to entries that serve."""
+"""The whole pipeline in miniature: an encoder of the catalog, a mini cut from it, a tiny taught by it; all of them
+served as every entry is."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
 
 pytest.importorskip("jax", reason="training needs the lock `train`", exc_type=ImportError)
 pytest.importorskip("onnx_ir", reason="training needs the lock `train`")
 
-import jax
-
-from models import entries, evaluate
+from models import build, entries, evaluate, teacher, tiers, train
 from models.corpus import Task
-from models.intents.utterances import Utterance
+from models.intents import measure
 from models.intents.vocabulary import train_vocabulary
-from models.minilm import entry, fit, network
+from models.methods.quantise import int8
+from models.minilm import start, student
+from models.minilm.network import Encoder
 from models.minilm.recipe import Recipe
+from models.minilm.restore import restore
 from tests.unit.models.encoders import random_encoder
+from tests.unit.models.sets import task, write
 
 REPO = Path(__file__).resolve().parents[3]
-FEATURES, HEADS, UNITS, LONGEST = 32, 4, 64, 32
-RECIPE = Recipe(epochs=8, batch=16, longest=LONGEST, rate=3e-3, head_rate=1e-2, dropout=0.0, averaging=0.8)
-SAYINGS = {
-    "home": {"light_on": "turn on the lamp", "music": "play some jazz", "weather": "will it rain"},
-    "bank": {"balance": "how much money do i have", "transfer": "send cash to bob"},
-}
+FEATURES, HEADS, UNITS, LONGEST, LAYERS = 32, 4, 64, 32, 2
+FAST = Recipe(
+    epochs=6,
+    batch=32,
+    longest=LONGEST,
+    rate=3e-3,
+    head_rate=1e-2,
+    dropout=0.0,
+    averaging=0.8,
+    alpha=0.5,
+    variants=0,
+)
+ABOUT = train.about([], "nothing", "this file", "none")
 
 
-def task(name: str) -> Task:
-    """Sentences of a few intents, each told from the others by its words."""
-    random = np.random.default_rng(3)
-    fillers = ["please", "now", "today", "kindly", "quickly", "again", "then", "well"]
-
-    def some(count: int) -> list[Utterance]:
-        return [
-            Utterance(f"{saying} {' '.join(random.choice(fillers, 2))}", intent)
-            for _ in range(count)
-            for intent, saying in SAYINGS[name].items()
-        ]
-
-    outside = {"test": [Utterance(" ".join(random.choice(fillers, 3)), "oos") for _ in range(10)]}
-    return Task(name, some(24), some(6), some(6), outside if name == "home" else {})
-
-
-def encoder(vocabulary: int) -> network.Encoder:
+def encoder(vocabulary: int) -> Encoder:
     return random_encoder(
         vocabulary=vocabulary, longest=LONGEST, features=FEATURES, heads=HEADS, size=FEATURES // HEADS, units=UNITS,
-        layers=1, spread=0.2,
+        layers=LAYERS, spread=0.2,
     )  # fmt: skip
 
 
@@ -61,97 +57,139 @@ def tasks() -> list[Task]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tasks: list[Task]) -> Tokenizer:
-    return train_vocabulary((item.text for one in tasks for item in one.train), 200)
+def base(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The entry intent/base of a catalog of its own."""
+    folder = tmp_path_factory.mktemp("catalog")
+    tokenizer = train_vocabulary((item.text for one in tasks for item in one.train), 200)
+    begin = start.Start(encoder(tokenizer.get_vocab_size()), tokenizer, {}, "random")
+    made = student.make(tasks, begin, None, FAST, folder / "cache", lambda now: None)
+    variants = {"int8": tiers.INT8, "int4": tiers.INT4}
+    build.build_entries(
+        tasks, tasks[0].test, made, variants, {"base": "int8", "base-4bit": "int4"}, folder / "intent", version="1",
+        about=ABOUT,
+    )  # fmt: skip
+    return folder / "intent/base"
 
 
 @pytest.fixture(scope="module")
-def trained(
-    tasks: list[Task], tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[fit.Trained, Path]:
-    """What came of one uninterrupted training, and the folder of its epochs."""
-    cache = tmp_path_factory.mktemp("cache")
-    start = encoder(tokenizer.get_vocab_size())
-    return fit.fit(tasks, start, tokenizer, RECIPE, cache, lambda progress: None), cache
+def cards(base: Path, tasks: list[Task]) -> Mapping[str, Mapping[str, Any]]:
+    """mini and tiny, made of base, beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        small = Recipe(**{**vars(FAST), "layers": (1,), "heads": 2, "units": 32, "variants": 1})
+        patch.setattr(tiers, "MINI", small)
+        tiny = dataclasses.replace(
+            tiers.TINY, epochs=4, batch=32, rate=1e-2, averaging=0.9, features=16, hidden=16, vocabulary=200
+        )
+        patch.setattr(tiers, "TINY", tiny)
+        plan = tiers.Plan(
+            tasks, tasks[0].test, start.of_entry(base), entries.read_entry(base), base.parents[1] / "cache", 1, 0, "1",
+            ABOUT,
+        )  # fmt: skip
+        said: list[tiers.Now] = []
+        made = tiers.make(plan, ["tiny", "mini"], base.parent, said.append)
+    assert [tier for tier in dict.fromkeys(now.tier for now in said)] == ["mini", "tiny"], (
+        "the larger one first"
+    )
+    return made
 
 
-def test_it_learns_both_sets(trained: tuple[fit.Trained, Path]) -> None:
-    valid = trained[0].valid
-    assert min(valid.values()) > 0.9 and set(valid) == {"home", "bank"}
-
-
-class Interrupted(Exception):
-    pass
-
-
-def test_an_interrupted_training_goes_on_and_ends_the_same(
-    tasks: list[Task],
-    tokenizer: Tokenizer,
-    trained: tuple[fit.Trained, Path],
-    tmp_path: Path,
-) -> None:
-    start = encoder(tokenizer.get_vocab_size())
-
-    def interrupt(progress: fit.Progress) -> None:
-        if progress.epoch == 2 and not progress.valid:
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        fit.fit(tasks, start, tokenizer, RECIPE, tmp_path, interrupt)
-    epochs: set[int] = set()
-    made = fit.fit(tasks, start, tokenizer, RECIPE, tmp_path, lambda now: epochs.add(now.epoch))
-    assert epochs == set(range(2, RECIPE.epochs + 1)), "the first was kept"
-    assert made.valid == trained[0].valid
-    for one, other in zip(jax.tree.leaves(made.network), jax.tree.leaves(trained[0].network), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
-
-
-def test_a_finished_training_is_not_done_again(
-    tasks: list[Task], tokenizer: Tokenizer, trained: tuple[fit.Trained, Path]
-) -> None:
-    start = encoder(tokenizer.get_vocab_size())
-    steps: list[fit.Progress] = []
-    made = fit.fit(tasks, start, tokenizer, RECIPE, trained[1], steps.append)
-    assert steps == [] and made.valid == trained[0].valid
-    assert made.seconds == pytest.approx(trained[0].seconds, abs=60)
-    pairs = zip(jax.tree.leaves(made.network), jax.tree.leaves(trained[0].network), strict=True)
-    assert all((one == other).all() for one, other in pairs)
-
-
-def test_entries_come_out_that_serve(
-    tasks: list[Task],
-    tokenizer: Tokenizer,
-    trained: tuple[fit.Trained, Path],
-    tmp_path: Path,
-) -> None:
-    catalog = tmp_path / "catalog"
-    about = {
-        "source": "nothing",
-        "licence": "none",
-        "data": {
-            "name": "made up",
-            "source": "this file",
-            "licence": "none",
-            "train": 1,
-            "valid": 1,
-            "test": 1,
-        },
-    }
-    cards = entry.build_entries(
-        tasks, tasks[0].test, trained[0].network, tokenizer, RECIPE, catalog / "intent",
-        {"base": "int8", "base-4bit": "int4"}, version="1", about=about, seconds=1.0,
-    )  # fmt: skip
+def test_entries_come_out_that_serve(base: Path, tasks: list[Task], cards: Mapping[str, Any]) -> None:
     schema = json.loads((REPO / "services/contracts/card.schema.json").read_text())
-    assert [e.tier for e in entries.entries(catalog)] == ["base", "base-4bit"]
-    for tier, card in cards.items():
+    there = entries.entries(base.parents[1])
+    assert [entry.tier for entry in there] == ["base", "base-4bit", "mini", "tiny"]
+    for entry in there:
+        card = entry.card
         jsonschema.validate(card, schema)
-        found = entries.find(catalog, "intent", tier)
-        assert found.card == json.loads(json.dumps(card))
-        assert evaluate.evaluate(found, tasks[0].test).accuracy == card["accuracy"]["test"]
-        assert card["heads"]["bank"]["output"] == "logits.bank" and card["heads"]["bank"]["test"] > 0.9
+        assert evaluate.evaluate(entry, tasks[0].test).accuracy == card["accuracy"]["test"]
+        assert card["heads"]["bank"]["output"] == "logits.bank"
+        assert min(head["test"] for head in card["heads"].values()) > 0.9, entry.tier
         assert set(card["heads"]["home"]["out_of_scope"]) == {"energy", "certainty", "largest"}
-        assert (found.folder / "README.md").read_text().startswith(f"# intent/{tier}, version 1")
-    assert (cards["base"]["max_batch"], cards["base-4bit"]["max_batch"]) == (1, 8)
-    # Again, over what is there: the old entry is replaced as a whole, and nothing is left beside it.
-    entry.place(catalog / "intent/base-4bit", catalog / "intent/base")
-    assert sorted(p.name for p in (catalog / "intent").iterdir()) == ["base", "base-4bit"]
+        assert (entry.folder / "README.md").read_text().startswith(f"# intent/{entry.tier}, version 1")
+    by_tier = {entry.tier: entry.card for entry in there}
+    assert [by_tier[tier]["max_batch"] for tier in ("base", "base-4bit", "mini", "tiny")] == [1, 8, 1, 0]
+
+
+def test_a_mini_is_smaller_in_every_way(base: Path, cards: Mapping[str, Any]) -> None:
+    large, small = entries.read_entry(base).card["structure"], cards["mini"]["structure"]
+    assert (small["layers"], small["heads"], small["units"]) == (1, [2], [32])
+    assert small["parameters"] < large["parameters"]
+    shapes = [layer.up.weight.shape for layer in restore(base.parent / "mini")[0].layers]
+    assert shapes == [(FEATURES, 32)]
+
+
+def test_what_is_served_in_batches_has_no_say_in_its_neighbours(cards: Mapping[str, Any]) -> None:
+    variants = cards["tiny"]["variants"]
+    assert variants["weights-int8"]["batch_flips_labels"] == 0
+    assert variants["weights-int8"]["batch_moves_logits"] < 1e-4
+    assert variants["int8-dynamic"]["batch_moves_logits"] > 1e-4, "else there would be no reason to refuse it"
+    assert variants["weights-int8"]["size_mb"] < 0.6 * variants["fp32"]["size_mb"]
+
+
+def test_an_encoder_comes_back_from_its_entry(base: Path, tasks: list[Task], tmp_path: Path) -> None:
+    begin = start.of_entry(base)
+    made = student.as_it_is(begin, tasks, FAST)
+    heads = {"logits": slice(0, 3), "logits.bank": slice(3, 5)}
+    again = int8(made.export(heads, tmp_path / "fp32.onnx"), tmp_path / "again.onnx")
+    rows = measure.encode(begin.tokenizer, [item.text for item in tasks[0].test], LONGEST)
+    first, second = (
+        np.stack([measure.run(measure.open_session(path), [row])[0] for row in rows])
+        for path in (base / "model.onnx", again)
+    )
+    np.testing.assert_allclose(first, second, atol=0.15)
+    assert (first.argmax(axis=1) == second.argmax(axis=1)).all()
+
+
+def test_what_is_no_encoder_is_refused(base: Path, cards: Mapping[str, Any]) -> None:
+    with pytest.raises(ValueError, match="no encoder that models"):
+        restore(base.parent / "tiny")
+
+
+def test_a_teacher_is_heard_once_and_only_on_what_it_knows(
+    base: Path, tasks: list[Task], tmp_path: Path
+) -> None:
+    entry = entries.read_entry(base)
+    assert teacher.knows(entry, tasks) == ["logits", "logits.bank"]
+    assert teacher.knows(entry, [Task("home", tasks[1].train[:1], [], [], {})]) is None
+    with pytest.raises(entries.EntryError, match=r"no output 'logits\.moon'; it has logits"):
+        teacher.Teacher(entry, ["logits.moon"], tmp_path)
+    asked = teacher.Teacher(entry, ["logits.bank", "logits"], tmp_path)
+    texts = [item.text for item in tasks[1].test]
+    first = asked.logits(texts)
+    assert first.shape == (len(texts), 5)
+    assert len(list(tmp_path.glob("*.npy"))) == 1
+    np.testing.assert_array_equal(asked.logits(texts), first)
+    asked.logits(texts[:1])
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_a_tampered_teacher_is_refused(base: Path, tmp_path: Path) -> None:
+    build.place(base, tmp_path / "intent/base")
+    model = tmp_path / "intent/base/model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"x")
+    with pytest.raises(entries.EntryError, match="is not the file its card describes"):
+        teacher.Teacher(entries.read_entry(tmp_path / "intent/base"), ["logits"], tmp_path)
+
+
+def test_an_entry_is_replaced_as_a_whole(base: Path, tmp_path: Path) -> None:
+    build.place(base, tmp_path / "intent/base")
+    build.place(base.parent / "base-4bit", tmp_path / "intent/base")
+    assert sorted(path.name for path in (tmp_path / "intent").iterdir()) == ["base"]
+    assert entries.read_entry(tmp_path / "intent/base").card["tier"] == "base-4bit"
+
+
+def test_the_command_trains_on_sentences_of_ones_own(base: Path, tmp_path: Path, run_training: Any) -> None:
+    """No teacher knows these sets under this name: labels alone, from a vocabulary that a larger model lends."""
+    done = run_training(
+        write(task("bank"), tmp_path / "own"), tmp_path / "catalog/own", "--tier", "tiny", "--epochs", "2",
+        "--base", str(base.parent / "base-4bit"), "--cache", str(tmp_path / "cache"), "--data-licence", "mine",
+    )  # fmt: skip
+    assert done.returncode == 2, "4 bits cannot be read back"
+    assert "name another entry" in done.stderr and not (tmp_path / "catalog").exists()
+    done = run_training(
+        tmp_path / "own", tmp_path / "catalog/own", "--tier", "tiny", "--epochs", "2", "--base", str(base),
+        "--cache", str(tmp_path / "cache"), "--data-licence", "mine",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    card = entries.find(tmp_path / "catalog", "own", "tiny").card
+    assert card["licence"].endswith("data mine") and card["labels"] == ["balance", "transfer"]
+    assert "own" in done.stdout and "Traceback" not in done.stderr

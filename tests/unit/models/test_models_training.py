@@ -1,26 +1,16 @@
-"""Training end to end on sentences made up here: a loadable entry comes out, and mistakes are named."""
+"""Sentences to train on: how they are varied, and how a mistake in a file is named by reader and command."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import jsonschema
-import numpy as np
 import pytest
-from tokenizers import Tokenizer
 
-from models.intents import measure
-from models.intents.recipe import Recipe
 from models.intents.utterances import Utterance, read_utterances, vary
 
-REPO = Path(__file__).resolve().parents[3]
-SMALL = Recipe(epochs=1, batch=8, features=8, hidden=8, vocabulary=200)
-ABOUT = {"name": "made up", "source": "this file", "licence": "none"}
 SAYINGS = {
     "light_on": ("turn on", "switch on", "light up", ("the kitchen", "the hall", "my", "every"), "lamp"),
     "music_play": ("play", "put on", "I want", ("some", "a bit of", "loud", "soft"), "jazz"),
@@ -41,82 +31,6 @@ def sentences(seed: int, count: int) -> list[Utterance]:
 
 def parts() -> dict[str, list[Utterance]]:
     return {"train": sentences(1, 200), "valid": sentences(2, 40), "test": sentences(3, 40)}
-
-
-@pytest.mark.usefixtures("needs_training")
-def test_one_epoch_gives_an_entry_that_serves(tmp_path: Path) -> None:
-    from models.intents.entry import build_entry  # noqa: PLC0415 (needs the packages for training)
-
-    out = tmp_path / "catalog" / "toy" / "small"
-    epochs: list[Any] = []
-    card = build_entry(parts(), sentences(4, 12), SMALL, out, version="7", about=ABOUT, report=epochs.append)
-
-    assert [epoch.number for epoch in epochs] == [1]
-    assert card == json.loads((out / "card.json").read_text())
-    assert (card["model"], card["tier"], card["version"]) == ("toy", "small", "7")
-    assert card["labels"] == sorted(SAYINGS)
-    assert ABOUT.items() <= card["data"].items(), "the card must not claim other data than it was trained on"
-    assert card["licence"].endswith("data none")
-    jsonschema.validate(card, json.loads((REPO / "services/contracts/card.schema.json").read_text()))
-    for name, digest in card["sha256"].items():
-        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
-    assert (out / "README.md").read_text().startswith("# toy/small, version 7")
-
-    rows = measure.encode(
-        Tokenizer.from_file(str(out / "tokenizer.json")), ["turn on my lamp", "rain"], card["max_tokens"]
-    )
-    answers = measure.run(measure.open_session(out / "model.onnx"), rows)
-    assert answers.shape == (2, 3)
-    assert np.isfinite(answers).all()
-
-
-@pytest.mark.usefixtures("needs_training")
-def test_training_learns_and_the_export_is_the_same_function(tmp_path: Path) -> None:
-    from models.batches import pad  # noqa: PLC0415
-    from models.intents.fit import STEP_SIZES, fit  # noqa: PLC0415
-    from models.intents.network import export, logits  # noqa: PLC0415
-    from models.intents.vocabulary import train_vocabulary  # noqa: PLC0415
-
-    data = parts()
-    tokenizer = train_vocabulary((item.text for item in data["train"]), 200)
-    recipe = Recipe(epochs=8, batch=16, features=8, hidden=8, vocabulary=200, rate=2e-2, averaging=0.9)
-    network, valid = fit(data["train"], data["valid"], sorted(SAYINGS), tokenizer, recipe, lambda epoch: None)
-    assert valid > 0.9
-
-    rows = measure.encode(tokenizer, [item.text for item in data["test"]], 64)
-    ids, lengths = pad(rows, STEP_SIZES)
-    exported = measure.run(measure.open_session(export(network, tmp_path / "m.onnx")), rows)
-    np.testing.assert_allclose(exported, np.asarray(logits(network, ids, lengths)), atol=1e-4)
-
-
-@pytest.mark.usefixtures("needs_training")
-def test_the_same_seed_gives_the_same_weights() -> None:
-    from models.intents.fit import fit  # noqa: PLC0415
-    from models.intents.vocabulary import train_vocabulary  # noqa: PLC0415
-
-    data = parts()
-    tokenizer = train_vocabulary((item.text for item in data["train"]), 200)
-
-    def train(seed: int) -> list[Any]:
-        recipe = Recipe(seed=seed, epochs=1, batch=16, features=4, hidden=4, vocabulary=200)
-        network, _ = fit(data["train"], data["valid"], sorted(SAYINGS), tokenizer, recipe, lambda epoch: None)
-        return [np.asarray(network.embedding), np.asarray(network.weight), np.asarray(network.forward.kernel)]
-
-    first, again, other = train(1), train(1), train(2)
-    assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
-    assert not any(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
-
-
-@pytest.mark.usefixtures("needs_training")
-def test_too_few_sentences_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    from models.intents.entry import build_entry  # noqa: PLC0415
-
-    few = parts() | {"train": sentences(1, 7)}
-    with pytest.raises(ValueError, match="7 sentences are too few"):
-        build_entry(
-            few, sentences(4, 3), SMALL, tmp_path / "m/t", version="1", about=ABOUT, report=lambda epoch: None
-        )
-    assert not (tmp_path / "m").exists()
 
 
 def test_variations_keep_what_was_said() -> None:
@@ -177,6 +91,28 @@ def test_the_command_names_a_file_that_is_not_there(tmp_path: Path, run_training
     assert done.returncode == 2
     assert str(tmp_path / "train.tsv") in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_command_names_an_intent_that_training_never_saw(tmp_path: Path, run_training: Any) -> None:
+    rows = b"text\tintent\nhello there\tgreet\n"
+    done = run_training(write_parts(tmp_path, test=rows), tmp_path / "m/t")
+    assert done.returncode == 2
+    assert "'greet'" in done.stderr and str(tmp_path) in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_command_refuses_one_class_alone(tmp_path: Path, run_training: Any) -> None:
+    rows = b"text\tintent\n" + b"hello there\tgreet\n" * 200
+    done = run_training(write_parts(tmp_path, train=rows, valid=rows, test=rows), tmp_path / "m/t")
+    assert done.returncode == 2
+    assert f"{tmp_path / 'train.tsv'}: one intent only" in done.stderr
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_command_names_the_tiers_there_are(tmp_path: Path, run_training: Any) -> None:
+    done = run_training(tmp_path, tmp_path / "m", "--tier", "tiny,huge")
+    assert done.returncode == 2
+    assert "'huge' is no tier; there are base, base-4bit, mini, tiny" in done.stderr
 
 
 def test_the_command_refuses_zero_epochs(tmp_path: Path, run_training: Any) -> None:

@@ -1,15 +1,14 @@
-"""From a fine-tuned encoder to catalog entries: one tier for each variant, everything measured, written down."""
+"""From a trained network to catalog entries: one for each tier, every variant measured, everything written down."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,20 +18,39 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models import evaluate, outside
+from models.card import card_for_people
 from models.corpus import Classes, Task
 from models.entries import read_entry
 from models.intents import measure
 from models.intents.utterances import Utterance
-from models.minilm import quantise
-from models.minilm.card import card_for_people
-from models.minilm.export import export
-from models.minilm.network import Linear, Network, sizes
-from models.minilm.recipe import Recipe
-from models.minilm.vocabulary import trim
+from models.variants import Variant
 
 FILES = ("model.onnx", "tokenizer.json")
-SECOND_ROUND = 32
+"""What a card vouches for with a SHA-256 each."""
+
+TOGETHER = 32
 """Sentences that run together where the effect of neighbours is measured."""
+
+WEAKEST = 8
+"""Intents that a card names as the weakest of a set."""
+
+
+class Smaller(NamedTuple):
+    """How a variant is made: fp32 file, out -> out; and how many sentences may then run together, 0: any number."""
+
+    make: Callable[[Path, Path], Path]
+    max_batch: int = 0
+
+
+class Made(NamedTuple):
+    """What a training made. export: writes the FP32 file with the named parts of the classes as outputs; structure and
+    training: what a card tells of both; longest: tokens that are read."""
+
+    export: Callable[[Mapping[str, slice], Path], Path]
+    tokenizer: Tokenizer
+    longest: int
+    structure: Mapping[str, Any]
+    training: Mapping[str, Any]
 
 
 class Head(NamedTuple):
@@ -63,43 +81,34 @@ def heads_of(tasks: Sequence[Task]) -> list[Head]:
 def build_entries(
     tasks: Sequence[Task],
     own: Sequence[Utterance],
-    network: Network,
-    tokenizer: Tokenizer,
-    recipe: Recipe,
-    model: Path,
+    made: Made,
+    variants: Mapping[str, Smaller],
     tiers: Mapping[str, str],
+    model: Path,
     *,
     version: str,
     about: Mapping[str, Any],
-    seconds: float,
 ) -> dict[str, dict[str, Any]]:
     """Write one entry below the folder `model` for each of `tiers`, tier -> variant; returns the cards by tier.
 
     about: what the card says of source, data and licence. own: further sentences of the first task. Validation parts
     decide the thresholds; each test part is looked at once, here.
     """
-    classes = Classes(tasks)
-    heads = heads_of(tasks)
-    encoder, vocabulary = trim(network.encoder, tokenizer)
-    weight, bias = np.asarray(network.head.weight), np.asarray(network.head.bias)
-    linear = {
-        head.output: Linear(weight[:, classes.slices[head.task.name]], bias[classes.slices[head.task.name]])
-        for head in heads
-    }
+    classes, heads = Classes(tasks), heads_of(tasks)
     cards = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = {"fp32": export(encoder, linear, folder / "fp32.onnx")}
-        for variant in tiers.values():
-            paths[variant] = quantise.KINDS[variant](paths["fp32"], folder / f"{variant}.onnx")
-        vocabulary.save(str(folder / "tokenizer.json"), pretty=False)
-        sessions = {variant: measure.open_session(path) for variant, path in paths.items()}
-        speeds = dict(
-            zip(sessions, measure.speeds(list(sessions.values()), vocabulary.get_vocab_size()), strict=True)
+        fp32 = made.export(
+            {head.output: classes.slices[head.task.name] for head in heads}, folder / "fp32.onnx"
         )
-        fp32 = {
-            head.task.name: round(_answers(sessions["fp32"], vocabulary, head, head.task.test).accuracy, 4)
-            for head in heads
+        paths = {"fp32": fp32} | {
+            what: smaller.make(fp32, folder / f"{what}.onnx") for what, smaller in variants.items()
+        }
+        made.tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+        sessions = {what: measure.open_session(path) for what, path in paths.items()}
+        measured = measure_variants(paths, sessions, made, heads[0])
+        before = {
+            head.task.name: _answers(sessions["fp32"], made, head, head.task.test).accuracy for head in heads
         }
         for tier, variant in tiers.items():
             out = folder / model.name / tier
@@ -107,50 +116,33 @@ def build_entries(
             shutil.copyfile(paths[variant], out / "model.onnx")
             shutil.copyfile(folder / "tokenizer.json", out / "tokenizer.json")
             session = sessions[variant]
-            told = {head.task.name: _measured(session, vocabulary, head) for head in heads}
+            told = {
+                head.task.name: _told(session, made, head) | {"test_fp32": round(before[head.task.name], 4)}
+                for head in heads
+            }
             first = told[heads[0].task.name]
-            rows = measure.encode(vocabulary, [item.text for item in heads[0].task.valid], recipe.longest)
-            together = rows[: 8 * SECOND_ROUND]
-            leak = measure.leak(session, together, SECOND_ROUND)
-            ours = _answers(session, vocabulary, heads[0], own).accuracy if own else None
+            ours = _answers(session, made, heads[0], own).accuracy if own else None
             card = {
                 "model": model.name,
                 "tier": tier,
                 "version": version,
                 "task": "intent",
                 "labels": heads[0].task.labels,
-                "max_tokens": recipe.longest,
-                "max_batch": quantise.MAX_BATCH[variant],
-                "sha256": {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in FILES},
+                "max_tokens": made.longest,
+                "max_batch": variants[variant].max_batch,
+                "sha256": {file: hashlib.sha256((out / file).read_bytes()).hexdigest() for file in FILES},
                 "variant": variant,
                 "accuracy": {
-                    "test": first["test"],
-                    "valid": first["valid"],
-                    "test_fp32": fp32[heads[0].task.name],
+                    **{what: first[what] for what in ("test", "valid", "test_fp32")},
                     **({"own_utterances": round(ours, 4)} if ours is not None else {}),
                 },
-                "heads": {
-                    head.task.name: {
-                        "output": head.output,
-                        "labels": head.task.labels,
-                        **told[head.task.name],
-                        "test_fp32": fp32[head.task.name],
-                    }
-                    for head in heads
-                },
-                "size_mb": round(sum((out / name).stat().st_size for name in FILES) / 1e6, 3),
-                "p50_ms": round(speeds[variant][1], 4),
-                "fp32_p50_ms": round(speeds["fp32"][1], 4),
-                "speeds_ms": {
-                    name: {str(batch): round(ms, 4) for batch, ms in of.items()}
-                    for name, of in speeds.items()
-                    if name in ("fp32", variant)
-                },
-                "batch_moves_logits": float(f"{leak.logits:.2g}"),
-                "batch_flips_labels": leak.flipped,
-                "batch_sentences": len(together),
-                "encoder": sizes(encoder),
-                "training": {**dataclasses.asdict(recipe), "seconds": round(seconds)},
+                "heads": told,
+                "size_mb": round(sum((out / file).stat().st_size for file in FILES) / 1e6, 3),
+                "p50_ms": round(measured[variant].p50_ms[1], 4),
+                "fp32_p50_ms": round(measured["fp32"].p50_ms[1], 4),
+                "variants": {what: one.described(measured["fp32"]) for what, one in measured.items()},
+                "structure": dict(made.structure),
+                "training": dict(made.training),
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread used",
                 **about,
             }
@@ -161,6 +153,22 @@ def build_entries(
             place(out, model / tier)
             cards[tier] = card
     return cards
+
+
+def measure_variants(
+    paths: Mapping[str, Path], sessions: Mapping[str, ort.InferenceSession], made: Made, head: Head
+) -> dict[str, Variant]:
+    """Every variant: size, accuracy on the validation part of the first set, speed, independence of its neighbours."""
+    speeds = measure.speeds(list(sessions.values()), made.tokenizer.get_vocab_size())
+    rows = measure.encode(made.tokenizer, [item.text for item in head.task.valid], made.longest)
+    together = rows[: 8 * TOGETHER]
+    found = {}
+    for (what, session), speed in zip(sessions.items(), speeds, strict=True):
+        valid = _answers(session, made, head, head.task.valid).accuracy
+        leak = measure.leak(session, together, TOGETHER)
+        size_mb = paths[what].stat().st_size / 1e6
+        found[what] = Variant(what, size_mb, valid, speed, leak.logits, leak.flipped, len(together))
+    return found
 
 
 def place(made: Path, entry: Path) -> None:
@@ -181,12 +189,10 @@ def write_card(out: Path, card: dict[str, Any]) -> None:
     (out / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
 
 
-def _answers(
-    session: ort.InferenceSession, tokenizer: Tokenizer, head: Head, items: Sequence[Utterance]
-) -> Answers:
+def _answers(session: ort.InferenceSession, made: Made, head: Head, items: Sequence[Utterance]) -> Answers:
     """Each sentence alone, as a request that meets no other."""
     index = {label: at for at, label in enumerate(head.task.labels)}
-    rows = measure.encode(tokenizer, [item.text for item in items], Recipe.longest)
+    rows = measure.encode(made.tokenizer, [item.text for item in items], made.longest)
     logits = [
         session.run([head.output], {"ids": np.array([row], np.int64), "lengths": np.array([len(row)])})[0][0]
         for row in rows
@@ -194,17 +200,21 @@ def _answers(
     return Answers(np.stack(logits), np.array([index.get(item.intent, -1) for item in items], np.int64))
 
 
-def _measured(session: ort.InferenceSession, tokenizer: Tokenizer, head: Head) -> dict[str, Any]:
-    """Accuracy (0..1) on validation and test, sentences of each part, and gates where sentences outside are known."""
+def _told(session: ort.InferenceSession, made: Made, head: Head) -> dict[str, Any]:
+    """Accuracy (0..1) on validation and test, sentences of each part, the weakest intents, and gates where sentences
+    outside are known."""
     task = head.task
-    valid, test = (_answers(session, tokenizer, head, part) for part in (task.valid, task.test))
+    valid, test = (_answers(session, made, head, part) for part in (task.valid, task.test))
     told: dict[str, Any] = {
+        "output": head.output,
+        "labels": task.labels,
         "valid": round(valid.accuracy, 4),
         "test": round(test.accuracy, 4),
         "sentences": {"train": len(task.train), "valid": len(task.valid), "test": len(task.test)},
+        "worst_intents": _weakest(test, task.labels),
     }
     if "test" in task.outside:
-        strange = _answers(session, tokenizer, head, task.outside["test"]).logits
+        strange = _answers(session, made, head, task.outside["test"]).logits
         told["out_of_scope"] = {}
         for score in outside.SCORES:
             gate = outside.choose(score, valid.logits, valid.targets)
@@ -215,3 +225,18 @@ def _measured(session: ort.InferenceSession, tokenizer: Tokenizer, head: Head) -
                 "recall": round(done.recall, 4),
             }
     return told
+
+
+def _weakest(test: Answers, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """The intents that are recognised least: recall (0..1), sentences, and what they are most often taken for."""
+    given = test.logits.argmax(axis=1)
+    rows = []
+    for at in np.unique(test.targets[test.targets >= 0]):
+        answers = given[test.targets == at]
+        wrong = answers[answers != at]
+        taken = labels[int(np.bincount(wrong).argmax())] if len(wrong) else None
+        recall = round(float((answers == at).mean()), 3)
+        rows.append(
+            {"intent": labels[int(at)], "recall": recall, "sentences": len(answers), "taken_for": taken}
+        )
+    return sorted(rows, key=lambda row: float(row["recall"]))[:WEAKEST]  # type: ignore[arg-type]

@@ -1,0 +1,105 @@
+"""The tiers that are transformers: the whole encoder fine-tuned, or a pruned one of fewer layers taught by it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from models import fit
+from models.build import Made
+from models.corpus import Classes, Task
+from models.lessons import Lessons, Told
+from models.methods.prune import prune
+from models.minilm import fit as minilm
+from models.minilm.export import export
+from models.minilm.network import Linear, Network, sizes
+from models.minilm.recipe import Recipe
+from models.minilm.start import Start
+from models.minilm.vocabulary import only, trim
+
+
+def smaller(begin: Start, tasks: Sequence[Task], recipe: Recipe) -> Start:
+    """The start of a mini: the layers, heads and units that the recipe keeps, and the pieces of words that the training
+    parts use."""
+    counts = Counter(
+        token
+        for task in tasks
+        for encoding in begin.tokenizer.encode_batch([item.text for item in task.train])
+        for token in encoding.tokens
+    )
+    encoder, tokenizer = only(begin.encoder, begin.tokenizer, counts)
+    pruned = prune(encoder, heads=recipe.heads, units=recipe.units, layers=recipe.layers)
+    return begin._replace(encoder=pruned, tokenizer=tokenizer)
+
+
+def make(
+    tasks: Sequence[Task],
+    begin: Start,
+    told: Told | None,
+    recipe: Recipe,
+    cache: Path,
+    report: Callable[[fit.Progress], None],
+) -> Made:
+    """Train the encoder of `begin` as it is, with a head for each task: those that it has already, where all are there.
+
+    Epochs are kept below `cache`. Raises ValueError when there are too few sentences to train on.
+    """
+    sentences = sum(len(task.train) for task in tasks)
+    if sentences < recipe.batch:
+        raise ValueError(f"{sentences} sentences are too few to train on; a batch alone is {recipe.batch}")
+    classes = Classes(tasks)
+    used = recipe if told else dataclasses.replace(recipe, alpha=0.0, variants=0)
+    encoder, tokenizer = trim(begin.encoder, begin.tokenizer)
+    start = minilm.start(used, encoder, len(classes.names))
+    widths = [part.stop - part.start for part in classes.slices.values()]
+    if [head.weight.shape[1] for head in begin.heads.values()] == widths:
+        start = start._replace(head=_side_by_side(list(begin.heads.values())))
+    lessons = Lessons(tasks, classes, sizes=minilm.STEP_SIZES, told=told, variants=used.variants)
+    shape = [tuple(part.shape) for layer in encoder.layers for part in (layer.query.weight, layer.up.weight)]
+    folder = cache / fit.name(tasks, used, begin.name, shape, told.digest if told else "")
+    trained = fit.fit(
+        tasks, lessons, minilm.network(used, start), tokenizer, minilm.course(used), folder, report
+    )
+    best: Network = trained.trained
+    return Made(
+        export=lambda heads, path: export(best.encoder, heads_of(best, heads), path),
+        tokenizer=tokenizer,
+        longest=used.longest,
+        structure=sizes(best.encoder),
+        training={**dataclasses.asdict(used), "seconds": round(trained.seconds)},
+    )
+
+
+def as_it_is(begin: Start, tasks: Sequence[Task], recipe: Recipe) -> Made:
+    """An encoder that is not trained again, for another variant of it."""
+    classes = Classes(tasks)
+    best = Network(begin.encoder, _side_by_side(list(begin.heads.values())))
+    if best.head.bias.shape[0] != len(classes.names):
+        raise ValueError(
+            f"{begin.name} tells {best.head.bias.shape[0]} classes apart, the sets have {len(classes.names)}"
+        )
+    return Made(
+        export=lambda heads, path: export(best.encoder, heads_of(best, heads), path),
+        tokenizer=begin.tokenizer,
+        longest=recipe.longest,
+        structure=sizes(best.encoder),
+        training={"seconds": 0, "seed": recipe.seed},
+    )
+
+
+def heads_of(network: Network, heads: Mapping[str, slice]) -> dict[str, Linear]:
+    """The named parts of the common head."""
+    weight, bias = np.asarray(network.head.weight), np.asarray(network.head.bias)
+    return {output: Linear(weight[:, own], bias[own]) for output, own in heads.items()}
+
+
+def _side_by_side(heads: Sequence[Linear]) -> Linear:
+    return Linear(
+        jnp.concatenate([head.weight for head in heads], axis=1),
+        jnp.concatenate([head.bias for head in heads]),
+    )

@@ -1,0 +1,160 @@
+"""The tiers of a model, and how each is made of what is there: the larger ones first, for they teach the smaller
+ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from models import fit, teacher, transfer
+from models.build import Made, Smaller, build_entries
+from models.corpus import Task
+from models.entries import Entry, read_entry
+from models.intents import student as bilstm
+from models.intents.recipe import Recipe as LstmRecipe
+from models.intents.utterances import Utterance
+from models.lessons import Told
+from models.methods.quantise import int4, int8, int8_dynamic_lstm, weights_int8
+from models.minilm import start, student
+from models.minilm.recipe import Recipe as EncoderRecipe
+
+TIERS = ("base", "base-4bit", "mini", "tiny")
+"""In the order of making."""
+
+INT8, INT4, WEIGHTS = Smaller(int8, max_batch=1), Smaller(int4, max_batch=8), Smaller(weights_int8)
+MINI = EncoderRecipe(
+    epochs=5,
+    batch=128,
+    rate=3e-4,
+    head_rate=1e-3,
+    alpha=0.9,
+    variants=1,
+    layers=(0, 2, 4),
+    heads=8,
+    units=1024,
+)
+TINY = LstmRecipe(
+    epochs=24, batch=128, vocabulary=5200, alpha=0.9, variants=4, weight_decay=0.02, embedding_dropout=0.2,
+)  # fmt: skip
+WORDS = 10_000
+"""Words whose neighbours a rebuilt sentence may use."""
+
+
+R = TypeVar("R", EncoderRecipe, LstmRecipe)
+
+
+class Now(NamedTuple):
+    """How far the making of a tier is: what is done, so much of so much, and what there is to say of it."""
+
+    tier: str
+    doing: str
+    done: int
+    total: int
+    said: str
+
+
+Report = Callable[[Now], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the tiers are made of. begin: the encoder that base starts from, or that the smaller ones are cut from where
+    base is not made; teacher: an entry that knows the sets, or None; epochs: instead of the recipes'; 0: theirs."""
+
+    tasks: Sequence[Task]
+    own: Sequence[Utterance]
+    begin: start.Start
+    teacher: Entry | None
+    cache: Path
+    seed: int
+    epochs: int
+    version: str
+    about: Mapping[str, Any]
+
+
+def make(plan: Plan, tiers: Iterable[str], model: Path, report: Report) -> dict[str, dict[str, Any]]:
+    """Write an entry below the folder `model` for each of `tiers` and return their cards. Raises ValueError or
+    OSError."""
+    wanted = set(tiers)
+    cards: dict[str, dict[str, Any]] = {}
+    if wanted & {"base", "base-4bit"}:
+        base = {tier: kind for tier, kind in (("base", "int8"), ("base-4bit", "int4")) if tier in wanted}
+        cards |= _built(plan, _base(plan, report), {"int8": INT8, "int4": INT4}, base, model)
+        if "base" in cards:
+            plan = dataclasses.replace(
+                plan, teacher=read_entry(model / "base"), begin=start.of_entry(model / "base")
+            )
+    if "mini" in wanted:
+        cards |= _built(plan, _mini(plan, report), {"int8": INT8, "int4": INT4}, {"mini": "int8"}, model)
+        if plan.teacher is None:
+            plan = dataclasses.replace(plan, teacher=read_entry(model / "mini"))
+    if "tiny" in wanted:
+        variants = {"weights-int8": WEIGHTS, "int8-dynamic": Smaller(int8_dynamic_lstm, max_batch=1)}
+        cards |= _built(plan, _tiny(plan, report), variants, {"tiny": "weights-int8"}, model)
+    return cards
+
+
+def _built(
+    plan: Plan, made: Made, variants: Mapping[str, Smaller], tiers: Mapping[str, str], model: Path
+) -> dict[str, dict[str, Any]]:
+    return build_entries(
+        plan.tasks, plan.own, made, variants, tiers, model, version=plan.version, about=plan.about
+    )
+
+
+def _base(plan: Plan, report: Report) -> Made:
+    recipe = _recipe(EncoderRecipe(), plan)
+    if plan.begin.heads:
+        return student.as_it_is(plan.begin, plan.tasks, recipe)
+    return student.make(plan.tasks, plan.begin, None, recipe, plan.cache, _said("base", report))
+
+
+def _mini(plan: Plan, report: Report) -> Made:
+    recipe = _recipe(MINI, plan)
+    told = _told(plan, "mini", recipe.variants, report)
+    begin = student.smaller(plan.begin, plan.tasks, recipe)
+    return student.make(plan.tasks, begin, told, recipe, plan.cache, _said("mini", report))
+
+
+def _tiny(plan: Plan, report: Report) -> Made:
+    recipe = _recipe(TINY, plan)
+    told = _told(plan, "tiny", recipe.variants * 2, report)
+    return bilstm.make(plan.tasks, plan.begin, told, recipe, plan.cache, _said("tiny", report))
+
+
+def _recipe(recipe: R, plan: Plan) -> R:
+    return dataclasses.replace(recipe, seed=plan.seed, epochs=plan.epochs or recipe.epochs)
+
+
+def _told(plan: Plan, tier: str, variants: int, report: Report) -> Told | None:
+    """What the plan's teacher says, None where there is none that knows the sets."""
+    outputs = teacher.knows(plan.teacher, plan.tasks) if plan.teacher else None
+    if plan.teacher is None or outputs is None:
+        return None
+    table = plan.begin.tokenizer.get_vocab()
+    words = transfer.common(table, WORDS)
+    near = transfer.neighbours(words, np.asarray(plan.begin.encoder.tokens)[[table[word] for word in words]])
+    asked = teacher.Teacher(plan.teacher, outputs, plan.cache / "teacher")
+    return teacher.tell(
+        asked,
+        plan.tasks,
+        near,
+        variants,
+        lambda done, total: report(Now(tier, "asking the teacher", done, total, "")),
+    )
+
+
+def _said(tier: str, report: Report) -> Callable[[fit.Progress], None]:
+    valid = ""
+
+    def say(now: fit.Progress) -> None:
+        nonlocal valid
+        if now.valid:
+            valid = "  ".join(f"{name} {share:.2%}" for name, share in now.valid.items())
+        report(Now(tier, f"epoch {now.epoch}", now.step, now.steps, f"loss {now.loss:.3f}  {valid}"))
+
+    return say

@@ -1,0 +1,191 @@
+"""Train tiers of a model on sentences of one's own: `python -m models.train --help`, or `foremesh models train`.
+
+The larger tiers teach the smaller ones. Validation parts decide, each test part is looked at once, at the end. Every
+epoch is kept below --cache, and the same command goes on from the last one.
+
+Exit codes: 0 written, 1 a package that training needs is not installed, 2 a file or option was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from models.command import OWN, answer, positive
+from models.corpus import Task, read_task
+from models.entries import Entry, find
+from models.intents.utterances import read_utterances
+
+if TYPE_CHECKING:
+    from models.tiers import Now
+
+CACHE = Path.home() / ".cache/foremesh/training"
+CATALOG = Path(__file__).parent / "catalog"
+TIERS = ("base", "base-4bit", "mini", "tiny")
+"""As in models.tiers, which needs the packages for training."""
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m models.train",
+        description="Train tiers on every --data DIR (train.tsv, test.tsv and, where there is one, valid.tsv; "
+        "text<TAB>intent) and write an entry of the catalog for each: OUT/TIER. The first set's output is `logits`.",
+        epilog="Example: python -m models.train --data DIR --tier mini,tiny --out models/catalog/own. "
+        "Exit codes: 0 written, 1 a package is missing, 2 a file or option was wrong.",
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, action="append", metavar="DIR", help="a set; may be repeated"
+    )
+    parser.add_argument(
+        "--tier", type=tiers, default=["tiny"], metavar="TIER,...", help=f"of {', '.join(TIERS)} (tiny)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the model, .../MODEL"
+    )
+    parser.add_argument(
+        "--base", type=Path, default=CATALOG / "intent" / "base", metavar="DIR",
+        help="entry to start from and, where it knows the same intents, to be taught by (default: the catalog's base)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--from-public", action="store_true",
+        help="train base from the public MiniLM weights (`setup.py --train --weights`) and not from --base",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cache", type=Path, default=CACHE, metavar="DIR", help="where epochs are kept (%(default)s)"
+    )
+    for what in ("source", "licence"):
+        parser.add_argument(
+            f"--data-{what}", default="not stated", metavar="TEXT", help=f"{what} of the data, for the card"
+        )
+    parser.add_argument("--version", default="1", help="version on the cards (default %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="decides every random choice (default %(default)s)"
+    )
+    parser.add_argument(
+        "--epochs", type=positive, default=0, help="passes over the data (default: the tier's own)"
+    )
+    return parser.parse_args()
+
+
+def tiers(text: str) -> list[str]:
+    """Names of tiers, separated by commas."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if strange := [name for name in names if name not in TIERS] or (not names and [text]):
+        raise argparse.ArgumentTypeError(f"{strange[0]!r} is no tier; there are {', '.join(TIERS)}")
+    return names
+
+
+def train(
+    data: Sequence[Path],
+    wanted: Sequence[str],
+    model: Path,
+    *,
+    base: Path,
+    from_public: bool = False,
+    cache: Path = CACHE,
+    source: str = "not stated",
+    licence: str = "not stated",
+    version: str = "1",
+    seed: int = 1,
+    epochs: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Read, train and write; draws progress meanwhile. Returns the cards by tier.
+
+    Raises OSError or ValueError naming file and line, ModuleNotFoundError where a package for training is missing.
+    """
+    sets = [read_task(folder) for folder in data]
+    own = [item for item in read_utterances(OWN) if item.intent in sets[0].labels]
+    teacher = None if from_public else teacher_at(base)
+    from models import tiers as making  # noqa: PLC0415 (JAX is slow to import, and may be missing)
+    from models.minilm import start  # noqa: PLC0415
+    from models.minilm.recipe import Recipe as EncoderRecipe  # noqa: PLC0415
+
+    begin = start.public(EncoderRecipe.longest) if from_public else start.of_entry(base)
+    plan = making.Plan(
+        sets,
+        own,
+        begin,
+        None if from_public else teacher,
+        cache,
+        seed,
+        epochs,
+        version,
+        about(sets, begin.name, source, licence),
+    )
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"),
+        TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        return making.make(plan, wanted, model, drawn(progress))
+
+
+def drawn(progress: Progress) -> Callable[[Now], None]:
+    """One bar for each tier and step."""
+    bars: dict[tuple[str, str], Any] = {}
+
+    def show(now: Now) -> None:
+        what = (now.tier, now.doing.split(" ")[0])
+        if what not in bars:
+            bars[what] = progress.add_task("", said="")
+        progress.update(
+            bars[what],
+            completed=now.done,
+            total=now.total,
+            description=f"{now.tier}: {now.doing}",
+            said=now.said,
+        )
+
+    return show
+
+
+def teacher_at(folder: Path) -> Entry:
+    """The entry in a folder .../MODEL/TIER. Raises ValueError when there is none."""
+    return find(folder.parent.parent, folder.parent.name, folder.name)
+
+
+def about(sets: Sequence[Task], source: str, origin: str, licence: str) -> dict[str, Any]:
+    """What the cards say of where the weights and the data are from."""
+    return {
+        "source": f"Started from {source}",
+        "data": {
+            "name": ", ".join(task.name for task in sets),
+            "source": origin,
+            "licence": licence,
+            **{part: sum(len(getattr(task, part)) for task in sets) for part in ("train", "valid", "test")},
+        },
+        "licence": f"Apache-2.0 (weights); data {licence}",
+    }
+
+
+def main() -> int:
+    args = arguments()
+
+    def work() -> None:
+        cards = train(
+            args.data, args.tier, args.out, base=args.base, from_public=args.from_public, cache=args.cache,
+            source=args.data_source, licence=args.data_licence, version=args.version, seed=args.seed,
+        epochs=args.epochs, )  # fmt: skip
+        for tier, card in cards.items():
+            heads = ", ".join(f"{name} {head['test']:.2%}" for name, head in card["heads"].items())
+            print(f"{args.out / tier}: {card['variant']}, test: {heads}; {card['size_mb']} MB")
+
+    return answer("train", "--train" + (" --weights" if args.from_public else ""), work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
