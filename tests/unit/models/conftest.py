@@ -13,7 +13,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[3]
 TINY = REPO / "models/catalog/intent/tiny"
-TEST_PART = REPO.parent / "shared/data/intents/hwu64/test.tsv"
+SETS = REPO.parent / "shared/data/intents"
 
 
 @pytest.fixture
@@ -30,11 +30,11 @@ def card(tiny: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def test_part() -> Path:
-    """The sentences that nobody looked at while the model was trained."""
-    if not TEST_PART.exists():
-        pytest.skip(f"NOT CHECKED: the card's accuracy, because {TEST_PART} is not there")
-    return TEST_PART
+def shared_sets() -> Path:
+    """The folder of the public sets, whose test parts nobody looked at while a model was trained."""
+    if not SETS.exists():
+        pytest.skip(f"NOT CHECKED: the cards' accuracy, because {SETS} is not there")
+    return SETS
 
 
 @pytest.fixture

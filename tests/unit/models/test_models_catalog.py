@@ -49,7 +49,8 @@ def test_a_card_holds_what_everybody_relies_on(path: Path) -> None:
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES
     }
     assert card["labels"] == sorted(set(card["labels"]))
-    assert {"test", "valid", "test_fp32", "own_utterances"} <= set(card["accuracy"])
+    assert {"test", "valid", "test_fp32"} <= set(card["accuracy"])
+    assert card["accuracy"]["test_fp32"] - card["accuracy"]["test"] <= 0.005, "INT8 may lose half a point"
     assert all(0 < share <= 1 for share in card["accuracy"].values())
     assert {"name", "source", "licence", "train", "valid", "test"} <= set(card["data"])
     assert (folder / "README.md").read_text().startswith(f"# {card['model']}/{card['tier']}, version")
@@ -70,17 +71,20 @@ def test_what_depends_on_its_neighbours_is_served_alone(path: Path) -> None:
     [path for path in ENTRIES if "variants" in json.loads(path.read_text())],
     ids=lambda path: "/".join(path.parts[-3:-1]),
 )
-def test_the_served_variant_is_the_smallest_without_an_objection(path: Path) -> None:
+def test_what_is_served_has_no_objection_that_matters(path: Path) -> None:
     card = json.loads(path.read_text())
-    assert card["variants"][card["variant"]]["objections"] == []
+    served = card["variants"][card["variant"]]
+    assert not [why for why in served["objections"] if why.startswith("loses")]
+    if card.get("max_batch"):
+        return  # what runs alone need not be independent of neighbours
+    assert served["objections"] == [] and served["batch_flips_labels"] == 0
     better = [n for n, v in card["variants"].items() if not v["objections"]]
     assert card["variant"] == min(better, key=lambda n: card["variants"][n]["size_mb"])
-    assert card["variants"][card["variant"]]["batch_flips_labels"] == 0
 
 
 def test_tiny_is_tiny(tiny: Path, card: dict[str, Any]) -> None:
     size = sum((tiny / name).stat().st_size for name in FILES)
-    assert size <= 2_000_000
+    assert size <= 600_000
     assert card["size_mb"] == pytest.approx(size / 1e6, abs=1e-3)
 
 
@@ -131,8 +135,14 @@ def test_neighbours_in_a_batch_have_no_say(tiny: Path, card: dict[str, Any]) -> 
     np.testing.assert_allclose(backwards, alone, atol=1e-4)
 
 
-def test_the_card_does_not_flatter(tiny: Path, card: dict[str, Any], test_part: Path) -> None:
-    assert accuracy(tiny, card, test_part) == pytest.approx(card["accuracy"]["test"], abs=0.002)
+@pytest.mark.parametrize(
+    "path", sorted((REPO / "models/catalog").glob("*/tiny")), ids=lambda path: path.parent.name
+)
+def test_the_card_does_not_flatter(path: Path, shared_sets: Path) -> None:
+    card = json.loads((path / "card.json").read_text())
+    for name, head in card["heads"].items():
+        found = accuracy(path, card, shared_sets / name / "test.tsv")
+        assert head["output"] == "logits" and found == pytest.approx(head["test"], abs=0.002)
 
 
 def test_it_understands_sentences_of_our_own(tiny: Path, card: dict[str, Any]) -> None:
