@@ -1,11 +1,11 @@
-"""`foremesh models ...`: what is in the catalog, and how an entry does on sentences of one's own."""
+"""`foremesh models ...`: what is in the catalog, how an entry does on sentences of one's own, the study as a page."""
 
 from __future__ import annotations
 
 import contextlib
 import json as jsonlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +19,11 @@ from foremesh.models_train import train
 from foremesh.options import USAGE, Json, exits
 from models import entries, evaluate
 from models.intents.utterances import read_utterances
+from models.report.cards import speed
+from models.report.scores import number
 
 CATALOG = REPO / "models/catalog"
+STUDY = REPO / "models/study.json"
 Catalog = Annotated[
     Path,
     typer.Option(
@@ -106,24 +109,6 @@ def facts(entry: entries.Entry) -> dict[str, Any]:
     }
 
 
-def speed(card: Mapping[str, Any]) -> float | None:
-    """FP32's p50 divided by the card's own, from `fp32_p50_ms`, or else from the variants at batch size 1."""
-    fp32, own = number(card, "fp32_p50_ms"), number(card, "p50_ms")
-    if fp32 is None:
-        fp32, own = (
-            number(card, "variants", name, "p50_ms", "1") for name in ("fp32", card.get("variant", ""))
-        )
-    return round(fp32 / own, 2) if fp32 and own else None
-
-
-def number(card: Mapping[str, Any], *names: str) -> float | None:
-    """The number that lies under these names, one in the other; None when anything on the way is missing."""
-    value: Any = card
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value if isinstance(value, int | float) else None
-
-
 @app.command()
 @exits
 def show(
@@ -184,7 +169,7 @@ def eval_(
         entry = entries.find(catalog, model, tier)
         items = read_utterances(data)
         if json:
-            json = writable(json)
+            json = writable("--json", json)
         unknown = evaluate.unknown_labels(entry, items)
         if unknown and not allow_unknown:
             raise ValueError(
@@ -208,15 +193,15 @@ def eval_(
     show_result(result, entry)
 
 
-def writable(path: Path) -> Path:
-    """Where a result will lie, links followed. Raises ValueError when no plain file can be written there: better
-    before the measuring than after it.
+def writable(option: str, path: Path) -> Path:
+    """Where a result will lie, links followed. Raises ValueError, naming the option, when no plain file can be written
+    there: better before the work than after it.
     """
     target = path.resolve()
     if not target.parent.is_dir():
-        raise ValueError(f"--json {path}: there is no folder {target.parent}")
+        raise ValueError(f"{option} {path}: there is no folder {target.parent}")
     if target.exists() and not target.is_file():
-        raise ValueError(f"--json {path} is there and is no plain file; name another one")
+        raise ValueError(f"{option} {path} is there and is no plain file; name another one")
     return target
 
 
@@ -245,3 +230,55 @@ def show_result(result: evaluate.Measured, entry: entries.Entry) -> None:
         )
     if result.unknown:
         print(f"note: {result.unknown} {of} carry a label unknown to the model: wrong", file=sys.stderr)
+
+
+@app.command()
+@exits
+def report(
+    out: Annotated[
+        Path | None, typer.Option(help="Write the page here, whole or not at all.", metavar="FILE.html")
+    ] = None,
+    catalog: Catalog = CATALOG,
+    study: Annotated[
+        Path,
+        typer.Option(
+            help="Rows of the study: a JSON list, one object for each method and setting.",
+            metavar="FILE.json",
+            show_default="models/study.json",
+        ),
+    ] = STUDY,
+    json: Annotated[bool, typer.Option("--json", help="Print what the page shows as JSON.")] = False,
+) -> None:
+    """Write the whole study as one HTML file: plots of size, accuracy and speed, then tables. It needs no network.
+
+    Shown are the catalog's entries by set (with their targets, where their cards state some, and what was missed), the
+    Pareto fronts, what each compression method gained and lost alone and stacked, a published article's claims beside
+    our rows, which intents are taken for which, and how each figure was measured. Nothing is measured here: what no
+    card and no row tells is "-" or "not measured". A study that is not there is said on the page.
+
+    Example: foremesh models report --out report.html
+
+    Exit codes: 0 written, 1 a card cannot be read or the page not be written, 2 a file or option was wrong.
+    """
+    from models.report.contents import gather  # noqa: PLC0415 (no other verb needs it)
+
+    with usage(), entry_errors():
+        if out is None and not json:
+            raise ValueError("--out FILE.html says where the page goes; --json prints what it shows")
+        target = writable("--out", out) if out else None
+        contents = gather(
+            catalog, study, str(study.relative_to(REPO) if study.is_relative_to(REPO) else study)
+        )
+    if contents.steps is None:
+        print(f"note: {contents.study} is not there: the page says that no study was made", file=sys.stderr)
+    if target:
+        from models.report.page import render, write  # noqa: PLC0415
+
+        try:
+            write(render(contents), target)
+        except OSError as e:
+            raise Failed(f"{e.filename}: {e.strerror}" if e.strerror else str(e)) from None
+    if json:
+        print(jsonlib.dumps(contents.to_json(), indent=2, ensure_ascii=False))
+    else:
+        print(f"{out}: {len(contents.entries)} entries, {len(contents.steps or ())} rows of the study")

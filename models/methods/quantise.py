@@ -1,15 +1,24 @@
-"""Smaller files of an exported model, each way a function: the FP32 file in, the smaller one out."""
+"""Smaller files of an exported model, each way a function: the FP32 file in, the smaller one out.
+
+None of these needs sentences: `models.methods.static` has those that calibrate, `models.methods.qat` those that train.
+"""
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from models.intents import measure
+from models.intents.utterances import Utterance
+from models.methods.row import Row, p50s
 
 Quantiser = Callable[[Path, Path], Path]
 
@@ -19,22 +28,25 @@ BLOCK = 32
 LEAST = 256
 """Numbers below which a tensor is not worth a scale."""
 
+TOGETHER = 256
+"""Sentences on which the effect of neighbours is measured, 32 at a time."""
 
-def int8(fp32: Path, out: Path) -> Path:
+
+def int8(fp32: Path, out: Path, *, per_channel: bool = True, reduce_range: bool = True) -> Path:
     """INT8 weights, one scale for each column; INT8 activations scaled as they come, from all that runs together.
 
     Per channel, or MiniLM loses: one scale for a whole matrix moved its sentence vectors by 0.03 to 0.12 of cosine
-    where a scale for each column moved them by 0.008. The weights use seven of their eight bits: where a processor
-    has no VNNI, two products of full range saturate the 16 bits that they are added in, and answers would differ
-    between machines.
+    where a scale for each column moved them by 0.008. With `reduce_range` the weights use seven of their eight bits:
+    where a processor has no VNNI, two products of full range saturate the 16 bits that they are added in, and answers
+    would differ between machines.
     """
     quantize_dynamic(
         str(fp32),
         str(out),
         op_types_to_quantize=["Gather", "MatMul"],
         weight_type=QuantType.QInt8,
-        per_channel=True,
-        reduce_range=True,
+        per_channel=per_channel,
+        reduce_range=reduce_range,
     )
     return out
 
@@ -44,6 +56,13 @@ def int8_dynamic_lstm(fp32: Path, out: Path) -> Path:
     quantize_dynamic(
         str(fp32), str(out), op_types_to_quantize=["Gather", "LSTM", "MatMul"], weight_type=QuantType.QInt8
     )
+    return out
+
+
+def table_int8(fp32: Path, out: Path) -> Path:
+    """The tables that are looked things up in (tokens, positions) as UINT8 with one scale and zero point each, which
+    stay so in memory; a row becomes floats when it is fetched. No neighbour has a say in that."""
+    quantize_dynamic(str(fp32), str(out), op_types_to_quantize=["Gather"], weight_type=QuantType.QInt8)
     return out
 
 
@@ -70,13 +89,22 @@ def int4(fp32: Path, out: Path) -> Path:
     return out
 
 
+def float16(fp32: Path, out: Path) -> Path:
+    """Weights and activations of 16 bits, inputs and outputs as before: half of the file. A CPU without kernels for
+    them computes in 32 bits between casts, so this is for comparison, and for accelerators."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415 (training only)
+
+    onnx.save(convert_float_to_float16(onnx.load(str(fp32)), keep_io_types=True), str(out))
+    return out
+
+
 def weights_int8(fp32: Path, out: Path) -> Path:
     """INT8 weights that ONNX Runtime makes floats again as it loads them: a quarter of the file, the speed of FP32, and
     activations that no neighbour has a say in.
 
     Each weight becomes Mul(Cast(codes), scales), which is folded into a constant at load; a DequantizeLinear would not
-    be, and would run with every sentence. Symmetric, one scale for each row of an LSTM gate and each column of a
-    matrix.
+    be, and would run with every sentence. Symmetric, one scale for each row of a table or an LSTM gate, and each column
+    of a matrix. What is INT8 already stays as it is.
     """
     model = onnx.load(str(fp32))
     kept, made = [], []
@@ -120,15 +148,89 @@ def _axes(model: onnx.ModelProto) -> dict[str, int]:
             found[node.input[0]] = -1
         elif node.op_type == "MatMul":
             found[node.input[1]] = 0
+        elif node.op_type == "Gemm":
+            found[node.input[1]] = -1 if _attribute(node, "transB") else 0
         elif node.op_type == "LSTM":
             found |= {name: -1 for name in node.input[1:3]}
     return found
 
 
+def _attribute(node: onnx.NodeProto, name: str) -> int:
+    return next((int(given.i) for given in node.attribute if given.name == name), 0)
+
+
 KINDS: Mapping[str, Quantiser] = {
     "int8": int8,
+    "int8-full-range": functools.partial(int8, reduce_range=False),
+    "int8-per-tensor": functools.partial(int8, per_channel=False),
     "int8-lstm": int8_dynamic_lstm,
-    "int4": int4,
+    "int8-table": table_int8,
     "weights-int8": weights_int8,
+    "int4": int4,
+    "float16": float16,
 }
 """Variant -> how it is written."""
+
+
+class Valid(NamedTuple):
+    """What variants are measured on: a set's name, token ids and intents of its validation part, and the intents in the
+    order of `logits`."""
+
+    name: str
+    rows: Sequence[Sequence[int]]
+    items: Sequence[Utterance]
+    labels: Sequence[str]
+
+
+def ablate(
+    fp32: Path,
+    kinds: Mapping[str, Quantiser],
+    valid: Valid,
+    folder: Path,
+    *,
+    parameters: int | None = None,
+    stacked: Sequence[str] = (),
+) -> list[Row]:
+    """A row for `fp32` and for what each of `kinds` makes of it in `folder`: accuracy on the validation part, each
+    sentence alone; size; p50 of all in turns; what neighbours do, in the note.
+
+    stacked: the methods that made `fp32` what it is; it is then taken for measured, and has no row.
+    Raises ValueError when there is nothing to measure on.
+    """
+    if not valid.rows or not kinds:
+        raise ValueError(
+            f"{len(kinds)} kinds to measure on {len(valid.rows)} sentences of {valid.name!r}: give some of both"
+        )
+    paths = {"fp32": fp32} | {name: make(fp32, folder / f"{name}.onnx") for name, make in kinds.items()}
+    sessions = {name: measure.open_session(path) for name, path in paths.items()}
+    vocabulary = 1 + max(max(row, default=0) for row in valid.rows)
+    times = p50s(list(sessions.values()), tokens=measure.SPEED_TOKENS, vocabulary=max(vocabulary, 3))
+    rows = []
+    for (name, session), ms in zip(sessions.items(), times, strict=True):
+        if name == "fp32" and stacked:
+            continue  # a row of those methods has it already
+        operators = [node.op_type for node in onnx.load(str(paths[name])).graph.node]
+        leak = measure.leak(session, valid.rows[:TOGETHER])
+        notes = [
+            f"neighbours in a batch move logits by up to {leak.logits:.2g} and flip {leak.flipped} labels of "
+            f"{min(TOGETHER, len(valid.rows))}",
+            f"{ms / times[0]:.2f} times the p50 of fp32, in turns",
+        ]
+        if "LSTM" in operators and "QuantizeLinear" in operators:
+            notes.append("the LSTM's products stay float: ONNX Runtime has no static kernel for them")
+        rows.append(
+            Row(
+                method="quantise" if name != "fp32" else "unchanged",
+                setting=name,
+                stacked=tuple(stacked),
+                parameters=parameters,
+                size_mb=paths[name].stat().st_size / 1e6,
+                p50_ms=ms,
+                accuracy={
+                    valid.name: measure.evaluate(session, valid.rows, valid.items, valid.labels).accuracy
+                },
+                note="; ".join(notes),
+                nodes=len(operators),
+            )
+        )
+    return rows

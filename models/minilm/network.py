@@ -178,6 +178,12 @@ class _Dropout:
         return x * jax.random.bernoulli(now, 1 - self._rate, x.shape) / (1 - self._rate)
 
 
+def parameters(tree: Any) -> int:
+    """How many numbers a tree of arrays holds, an array that occurs several times counted once."""
+    distinct = {id(leaf): leaf for leaf in jax.tree.leaves(tree)}
+    return sum(int(np.prod(leaf.shape)) for leaf in distinct.values())
+
+
 def sizes(encoder: Encoder) -> dict[str, Any]:
     """What a card tells of an encoder: layers, features, heads and units by layer, vocabulary, parameters."""
     return {
@@ -186,5 +192,5 @@ def sizes(encoder: Encoder) -> dict[str, Any]:
         "heads": [int(layer.query.weight.shape[1]) for layer in encoder.layers],
         "units": [int(layer.up.weight.shape[1]) for layer in encoder.layers],
         "vocabulary": int(encoder.tokens.shape[0]),
-        "parameters": sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(encoder)),
+        "parameters": parameters(encoder),
     }

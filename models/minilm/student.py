@@ -33,7 +33,9 @@ def smaller(begin: Start, tasks: Sequence[Task], recipe: Recipe) -> Start:
         for token in encoding.tokens
     )
     encoder, tokenizer = only(begin.encoder, begin.tokenizer, counts)
-    pruned = prune(encoder, heads=recipe.heads, units=recipe.units, layers=recipe.layers)
+    pruned = prune(
+        encoder, heads=recipe.heads or None, units=recipe.units or None, layers=recipe.layers or None
+    )
     return begin._replace(encoder=pruned, tokenizer=tokenizer)
 
 

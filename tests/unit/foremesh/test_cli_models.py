@@ -12,7 +12,6 @@ from typer.main import get_command
 
 from deploy.local.settings import REPO
 from foremesh.cli import application
-from foremesh.models import speed
 
 OWN = REPO / "models/data/utterances.tsv"
 CARD = json.loads((REPO / "models/catalog/intent/tiny/card.json").read_text())
@@ -34,7 +33,7 @@ def one_line(done: Any, code: int) -> str:
     return str(line.removeprefix("foremesh: "))
 
 
-@pytest.mark.parametrize("verb", ["list", "show", "eval"])
+@pytest.mark.parametrize("verb", ["list", "show", "eval", "report"])
 def test_help_explains_options_and_exit_codes(verb: str) -> None:
     command: Any = get_command(application())
     command = command.commands["models"].commands[verb]
@@ -71,15 +70,6 @@ def test_list_takes_a_card_that_says_little(foremesh: Any, copy: Path) -> None:
     listed = json.loads(foremesh("models", "list", "--json", FOREMESH_CATALOG=str(copy.parent.parent)).stdout)
     assert [row["tier"] for row in listed] == ["bare", "tiny"]
     assert listed[0]["accuracy"] is None
-
-
-def test_speed_is_fp32s_time_to_its_own() -> None:
-    by_batch = {"fp32": {"p50_ms": {"1": 3.0, "8": 9.0}}, "int8": {"p50_ms": {"1": 2.0}}}
-    assert speed({"variant": "int8", "variants": by_batch}) == 1.5
-    assert speed({"variant": "int8", "variants": by_batch, "fp32_p50_ms": 8.0, "p50_ms": 2.0}) == 4.0
-    assert speed({"fp32_p50_ms": 8.0}) is None
-    assert speed({"fp32_p50_ms": 8.0, "p50_ms": 0}) is None
-    assert speed({}) is None
 
 
 def test_list_of_no_catalog_and_of_an_empty_one(foremesh: Any, tmp_path: Path) -> None:
@@ -201,3 +191,63 @@ def test_a_tampered_artefact_is_not_measured(foremesh: Any, copy: Path) -> None:
     assert str(copy / "model.onnx") in line
     assert CARD["sha256"]["model.onnx"] in line
     assert "restore the file" in line
+
+
+def test_report_writes_the_study_as_one_page(foremesh: Any, tmp_path: Path) -> None:
+    out, study = tmp_path / "report.html", tmp_path / "study.json"
+    study.write_text(json.dumps([{"method": "qat", "size_mb": 1, "p50_ms": 1, "accuracy": {"hwu64": 0.9}}]))
+    out.write_text("old")
+    done = foremesh("models", "report", "--out", str(out), "--study", str(study))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{out}: ")
+    page = out.read_text()
+    assert page.startswith("<!doctype html>")
+    assert f"{CARD['heads']['hwu64']['test'] if 'heads' in CARD else CARD['accuracy']['test']:.2%}" in page
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "study.json"]
+
+
+def test_report_says_that_there_is_no_study(foremesh: Any, tmp_path: Path) -> None:
+    out, study = tmp_path / "report.html", tmp_path / "no.json"
+    done = foremesh("models", "report", "--out", str(out), "--study", str(study))
+    assert done.returncode == 0
+    assert done.stderr == f"note: {study} is not there: the page says that no study was made\n"
+    assert f"{study} is not there" in out.read_text()
+
+
+def test_report_as_json_is_what_the_page_shows(foremesh: Any, tmp_path: Path) -> None:
+    study = tmp_path / "study.json"
+    study.write_text("[]")
+    done = foremesh("models", "report", "--json", "--study", str(study))
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    (tiny,) = (entry for entry in told["entries"] if entry["name"] == "intent/tiny")
+    assert (tiny["size_mb"], tiny["p50_ms"]) == (CARD["size_mb"], CARD["p50_ms"])
+    assert tiny["scores"][0]["test"] == CARD["accuracy"]["test"]
+    assert told["study"] == []
+    assert {row["ours"] for row in told["article"]} == {None}
+    assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
+
+
+def test_a_report_that_cannot_be_made_leaves_the_old_one(foremesh: Any, copy: Path, tmp_path: Path) -> None:
+    out, study = tmp_path / "report.html", tmp_path / "study.json"
+    out.write_text("old")
+    study.write_text('[{"method": "qat", "size_mb": 0, "p50_ms": 1, "accuracy": {}}]')
+    words = ("models", "report", "--out", str(out), "--study", str(study))
+    line = one_line(foremesh(*words), USAGE)
+    assert line == f"{study}: row 1 (qat): size_mb must be a number above 0, not 0"
+    study.write_text("[]")
+    (copy / "card.json").write_text("{")
+    line = one_line(foremesh(*words, "--catalog", str(copy.parent.parent)), FAILED)
+    assert f"{copy / 'card.json'} is not a model card" in line
+    assert out.read_text() == "old"
+
+
+def test_report_needs_a_place_to_go(foremesh: Any, tmp_path: Path) -> None:
+    assert "--out FILE.html" in one_line(foremesh("models", "report"), USAGE)
+    nowhere = str(tmp_path / "no/report.html")
+    assert "--out" in (line := one_line(foremesh("models", "report", "--out", nowhere), USAGE))
+    assert "there is no folder" in line
+    assert "is no plain file" in one_line(foremesh("models", "report", "--out", str(tmp_path)), USAGE)
+    nowhere = str(tmp_path / "nowhere")
+    words = ("models", "report", "--json", "--catalog", nowhere)
+    assert f"{nowhere}: no such folder" in one_line(foremesh(*words), USAGE)

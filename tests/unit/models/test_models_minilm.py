@@ -66,6 +66,13 @@ def test_padding_and_neighbours_have_no_say(session: ort.InferenceSession) -> No
         np.testing.assert_allclose(alone[0], together[at], atol=1e-5)
 
 
+def test_an_array_that_occurs_twice_counts_once() -> None:
+    encoder = small(layers=1).encoder
+    twice = encoder._replace(layers=encoder.layers * 2)
+    assert network.sizes(twice)["parameters"] == network.sizes(encoder)["parameters"]
+    assert network.sizes(small(layers=2).encoder)["parameters"] > network.sizes(encoder)["parameters"]
+
+
 def test_attention_to_the_best_k_is_all_attention_when_k_is_the_length() -> None:
     made = small()
     ids, lengths = padded(ROWS, 7)
