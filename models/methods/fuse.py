@@ -25,7 +25,12 @@ from models.minilm.network import Encoder, Linear, parameters
 @dataclass(frozen=True)
 class Loaded:
     """A file as ONNX Runtime ran it. fused: with its own operators in the file; optimised: it optimised the graph at
-    load; nodes: in the file; nodes_run: after loading; p50_ms: median milliseconds of one sentence, all in turns."""
+    load; nodes: in the file; nodes_run: after loading; p50_ms: median milliseconds of one sentence, all in turns.
+
+    MiniLM-L6 in FP32, one thread of a busy machine with two cores: 187 nodes in parts and 174 after loading, 84 and 77
+    fused; with the optimiser on the fused file took 1.00 times as long at 11 tokens and 1.09 times at 64. Fewer nodes
+    are no gain where the products take the time.
+    """
 
     fused: bool
     optimised: bool

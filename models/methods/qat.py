@@ -146,37 +146,45 @@ def logits(
     steps = ids.shape[1]
     seen = jnp.arange(steps)[None, :] < lengths[:, None]
 
-    def product(name: str, x: Array, weight: Array, bias: Array) -> Array:
-        counts = seen[:, :, None] if x.ndim == 3 else jnp.ones(x.shape, bool)
-        return rounding.activation(name, x, counts) @ rounding.weight(weight) + bias
+    def product(name: str, x: Array, linear: Linear) -> Array:
+        return rounding.activation(name, x, seen[:, :, None]) @ rounding.weight(linear.weight) + linear.bias
 
     tokens, positions = (rounding.table(name, getattr(encoder, name)) for name in ("tokens", "positions"))
     x = tokens[ids] + positions[:steps]
     x = drop(normalise(x, encoder.norm))
     for number, layer in enumerate(encoder.layers):
         at = f"layer{number}"
-        mixed = _attend(at, layer, x, seen, product)
+        mixed = _attend(at, layer, x, seen, product, drop)
         x = normalise(x + drop(mixed), layer.attention_norm)
-        up = jax.nn.gelu(product(f"{at}.up", x, *layer.up), approximate=False)
-        x = normalise(x + drop(product(f"{at}.down", up, *layer.down)), layer.output_norm)
-    return product("head", drop(pool(x, lengths)), *network.head)
+        up = jax.nn.gelu(product(f"{at}.up", x, layer.up), approximate=False)
+        x = normalise(x + drop(product(f"{at}.down", up, layer.down)), layer.output_norm)
+    # What is dropped makes the rest larger, which must not widen the range.
+    pooled = drop(rounding.activation("head", pool(x, lengths), jnp.array(True)))
+    return pooled @ rounding.weight(network.head.weight) + network.head.bias
 
 
-def _attend(at: str, layer: Layer, x: Array, seen: Array, product: Callable[..., Array]) -> Array:
+def _attend(
+    at: str,
+    layer: Layer,
+    x: Array,
+    seen: Array,
+    product: Callable[[str, Array, Linear], Array],
+    drop: Callable[[Array], Array],
+) -> Array:
     batch, steps, features = x.shape
     _, heads, size = layer.query.weight.shape
     # The scale of the scores is in the query's weights before they are rounded, as it is in the file.
     parts = ((layer.query, size**-0.5), (layer.key, 1.0), (layer.value, 1.0))
     weight = jnp.concatenate([part.weight.reshape(features, -1) * by for part, by in parts], axis=1)
     bias = jnp.concatenate([part.bias.reshape(-1) * by for part, by in parts])
-    three = product(f"{at}.attention.input", x, weight, bias)
+    three = product(f"{at}.attention.input", x, Linear(weight, bias))
     query, key, value = (
         part.reshape(batch, steps, heads, size).swapaxes(1, 2) for part in jnp.split(three, 3, axis=-1)
     )
     scores = jnp.where(seen[:, None, None, :], query @ key.swapaxes(2, 3), MASKED)
-    mixed = (jax.nn.softmax(scores, axis=-1) @ value).swapaxes(1, 2).reshape(batch, steps, heads * size)
+    mixed = (drop(jax.nn.softmax(scores, axis=-1)) @ value).swapaxes(1, 2).reshape(batch, steps, heads * size)
     out = layer.output.weight.reshape(heads * size, features)
-    return product(f"{at}.attention.output", mixed, out, layer.output.bias)
+    return product(f"{at}.attention.output", mixed, Linear(out, layer.output.bias))
 
 
 def rounded_table(values: Array) -> Array:

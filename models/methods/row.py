@@ -20,7 +20,7 @@ import onnxruntime as ort
 from models.intents import measure
 
 ROUNDS, RUNS = 30, 4
-"""Turns that each session takes, and runs that are timed in one: short ones, or a busy moment hits one session alone."""
+"""Turns that each session takes, and runs that are timed in one: few, or a busy moment hits one session alone."""
 
 VOCABULARY = 500
 """Speed is measured with ids below it: every model of the catalog has more."""

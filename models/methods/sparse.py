@@ -26,7 +26,12 @@ TOKENS = (32, 64, 128)
 
 @dataclass(frozen=True)
 class Timing:
-    """Median milliseconds of one sentence of `tokens` tokens, all attention against the `top_k` best, in turns."""
+    """Median milliseconds of one sentence of `tokens` tokens, all attention against the `top_k` best, in turns.
+
+    MiniLM-L6 in FP32 with k=32, one thread of a busy machine with two cores: sparse took 1.14, 1.36 and 1.67 times as
+    long at 32, 64 and 128 tokens, and 1.17, 1.29 and 1.39 times in another run. Choosing comes on top: softmax and both
+    products still run over all positions.
+    """
 
     tokens: int
     dense_ms: float

@@ -41,6 +41,10 @@ def _encoder(held: Mapping[str, NDArray[np.generic]]) -> Encoder:
     layers: list[Layer] = []
     while f"layer{len(layers)}.up.bias" in held:
         layers.append(_layer(held, f"layer{len(layers)}", "by_head" + (f"_{len(layers)}" if layers else "")))
+    # A file that stores shared layers once names each once; read as it stands it would come back with fewer layers.
+    run = sum(re.fullmatch(r"by_head(_\d+)?", name) is not None for name in held)
+    if run != len(layers):
+        raise KeyError(f"layer{len(layers)}.up.bias, though {run} layers run")
     return Encoder(_floats(held, "tokens"), _floats(held, "positions"), _norm(held, "norm"), tuple(layers))
 
 

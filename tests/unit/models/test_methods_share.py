@@ -13,6 +13,7 @@ import pytest
 
 jax = pytest.importorskip("jax", reason="training needs the lock `train`", exc_type=ImportError)
 
+from models.methods.quantise import int8  # noqa: E402
 from models.methods.share import pack, row, share, unpack  # noqa: E402 (they need JAX)
 from models.minilm import export, network  # noqa: E402
 from tests.unit.models.encoders import random_encoder  # noqa: E402
@@ -116,6 +117,18 @@ def test_the_file_holds_each_shared_weight_once(tmp_path: Path, fused: bool) -> 
     for file in (small, large):
         logits = ort.InferenceSession(str(file)).run(["logits"], feed)[0]
         np.testing.assert_allclose(logits, answers(shared), atol=1e-5)
+
+
+def test_each_shared_weight_is_quantised_once(tmp_path: Path) -> None:
+    shared = share(made(), GROUPS)
+    small = int8(export.export(shared, {"logits": head()}, tmp_path / "fp32.onnx"), tmp_path / "int8.onnx")
+    kept = [value.name for value in onnx.load(str(small)).graph.initializer]
+    codes = [name for name in kept if name.endswith("up.weight_quantized")]
+    assert codes == ["layer0.up.weight_quantized", "layer2.up.weight_quantized"]
+    assert "layer0.up.weight" not in kept
+    logits = ort.InferenceSession(str(small)).run(["logits"], {"ids": IDS, "lengths": LENGTHS})[0]
+    exact = np.asarray(answers(shared))
+    assert np.abs(logits - exact).max() < 0.2 * np.abs(exact).max()
 
 
 def test_a_row_counts_what_is_stored(tmp_path: Path) -> None:

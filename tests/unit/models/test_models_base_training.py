@@ -22,7 +22,8 @@ from models.intents import measure
 from models.intents.vocabulary import train_vocabulary
 from models.methods.quantise import int8
 from models.minilm import start, student
-from models.minilm.network import Encoder
+from models.minilm.export import export
+from models.minilm.network import Encoder, Linear
 from models.minilm.recipe import Recipe
 from models.minilm.restore import restore
 from tests.unit.models.encoders import random_encoder
@@ -142,6 +143,15 @@ def test_an_encoder_comes_back_from_its_entry(base: Path, tasks: list[Task], tmp
 def test_what_is_no_encoder_is_refused(base: Path, cards: Mapping[str, Any]) -> None:
     with pytest.raises(ValueError, match="no encoder that models"):
         restore(base.parent / "tiny")
+
+
+def test_layers_that_are_stored_once_are_not_read_as_fewer(tmp_path: Path) -> None:
+    one = encoder(20)
+    shared = one._replace(layers=(one.layers[0], one.layers[0]))
+    head = Linear(np.zeros((FEATURES, 3), np.float32), np.zeros(3, np.float32))
+    export(shared, {"logits": head}, tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="no encoder that models"):
+        restore(tmp_path)
 
 
 def test_a_teacher_is_heard_once_and_only_on_what_it_knows(
