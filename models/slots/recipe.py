@@ -21,7 +21,7 @@ class Recipe:
 
 TINY = Recipe(
     LstmRecipe(
-        epochs=30, batch=64, features=48, hidden=96, vocabulary=4000, alpha=0.5, weight_decay=0.02,
+        epochs=30, batch=32, averaging=0.99, features=48, hidden=96, vocabulary=4000, alpha=0.5, weight_decay=0.02,
         word_dropout=0.05, embedding_dropout=0.2, pooled_dropout=0.3,
     ),
 )  # fmt: skip
