@@ -215,7 +215,12 @@ def scores(
 
 def frozen(trained: Trained, *, reduce_range: bool = False) -> Callable[[Array, Array], Array]:
     """(ids, lengths) -> scores [batch, all classes] on the very grids that `write` exports: what ONNX Runtime answers,
-    up to the last bits of float sums."""
+    up to float sums.
+
+    Their last bits now and then move a value to the next code, and layers behind it enlarge that. Six layers of
+    MiniLM, 128 sentences: the median of each one's largest difference was 2e-6, a fifth were above 1e-4, one was 0.3
+    (rounding itself moves logits by up to 0.9); every label was the same.
+    """
     encoder, most = trained.network.encoder, REDUCED if reduce_range else FULL
     ends = {name: np.asarray(pair) for name, pair in trained.ranges.items()}
     for name, values in (("tokens", encoder.tokens), ("positions", encoder.positions)):
