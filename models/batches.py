@@ -34,3 +34,18 @@ def batches(rows: Sequence[Sequence[int]], size: int, random: Random) -> Iterato
         chunks += [ordered[at : at + size] for at in range(0, len(ordered) - size + 1, size)]
     random.shuffle(chunks)
     yield from chunks
+
+
+def in_order(
+    rows: Sequence[Sequence[int]], sizes: Sequence[int], batch: int
+) -> Iterator[tuple[list[int], NDArray[np.int64], NDArray[np.int64]]]:
+    """Every row once, the shortest first: indices [at most batch], ids [batch, steps] and lengths [batch].
+
+    One shape per length: a last, smaller batch would be compiled on its own, so it is filled up with rows of padding.
+    """
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+    for start in range(0, len(order), batch):
+        part = order[start : start + batch]
+        ids, lengths = pad([rows[row] for row in part], sizes)
+        ids = np.concatenate([ids, np.zeros((batch - len(part), ids.shape[1]), np.int64)])
+        yield part, ids, np.concatenate([lengths, np.ones(batch - len(part), np.int64)])

@@ -6,7 +6,7 @@ import hashlib
 import os
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models import distil
-from models.batches import pad
+from models.batches import in_order
 from models.corpus import Classes, Task
 from models.intents.utterances import Utterance
 from models.lessons import UNKNOWN_ID, Lessons
@@ -59,7 +59,8 @@ class Network(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a training is: step of all steps, the running loss, and at an epoch's end accuracy (0..1) by set."""
+    """How far a training is: step of all steps, the running loss, and at an epoch's end what it does on validation,
+    0..1 by name: accuracy by set."""
 
     epoch: int
     step: int
@@ -69,8 +70,8 @@ class Progress(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What came out: the averaged parameters, their accuracy (0..1) on each validation part, seconds of all the
-    runs."""
+    """What came out: the averaged parameters, what they do on validation (0..1 by name: accuracy by set), seconds of
+    all the runs."""
 
     trained: Tree
     valid: dict[str, float]
@@ -78,7 +79,7 @@ class Trained(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything that a training needs to go on. valid: accuracy by set, in the order of the sets, of `chosen`."""
+    """Everything that a training needs to go on. valid: what `chosen` does on validation, in the order of the names."""
 
     trained: Tree
     average: Tree
@@ -103,67 +104,98 @@ def fit(
     Every random choice derives from `course.seed`. After each epoch the state is written to `folder`, which must belong
     to this training alone (see `name`), and a later call goes on from there.
     """
-    classes = Classes(tasks)
-    steps = course.epochs * (len(lessons) // course.batch)
-    optimiser = network.optimiser(steps)
+    slices = [Classes(tasks).slices[task.name] for task in tasks]
+    answer = jax.jit(lambda trained, ids, lengths: network.scores(trained, ids, lengths, None))
+
+    def loss(trained: Tree, key: Any, batch: Any) -> Any:
+        found = network.scores(trained, batch.ids, batch.lengths, key)
+        return distil.loss(found, batch.soft, batch.targets, batch.of_task, slices, course.weights)
+
+    def measured(average: Tree) -> dict[str, float]:
+        return {
+            task.name: accuracy(
+                scores(lambda *batch: answer(average, *batch), task.valid, tokenizer, network.sizes),
+                own, task.labels, task.valid,
+            )
+            for task, own in zip(tasks, slices, strict=True)
+        }  # fmt: skip
+
+    def epoch(random: Random) -> Iterable[Any]:
+        return lessons.epoch(tokenizer, course.batch, random)
+
+    total = course.epochs * (len(lessons) // course.batch)
+    steps = Steps(loss, network.optimiser(total), total, course.averaging)
+    names = [task.name for task in tasks]
+    return run(
+        network.trained, steps, epoch, measured, names, folder, report,
+        seed=course.seed, epochs=course.stop or course.epochs, last=course.last,
+    )  # fmt: skip
+
+
+class Steps(NamedTuple):
+    """How parameters move. loss: (parameters, key, batch) -> mean loss; total: steps that the rates are laid out for;
+    averaging: share of the running average that a step keeps."""
+
+    loss: Callable[[Tree, Any, Any], Any]
+    optimiser: Any
+    total: int
+    averaging: float
+
+
+def run(
+    trained: Tree,
+    steps: Steps,
+    epoch: Callable[[Random], Iterable[Any]],
+    measured: Callable[[Tree], dict[str, float]],
+    names: Sequence[str],
+    folder: Path,
+    report: Callable[[Progress], None],
+    *,
+    seed: int,
+    epochs: int,
+    last: bool = False,
+) -> Trained:
+    """Train `epochs` epochs, or what is left of them, and return the averaged parameters of the one that did best on
+    validation, or of the last.
+
+    epoch: the batches of one, by its random numbers; measured: what the averaged parameters do on validation, under
+    `names`. After each epoch the state is written to `folder`.
+    """
     start = State(
-        network.trained, network.trained, optimiser.init(network.trained), 0,
-        jax.random.key(course.seed, impl="rbg"), network.trained, np.zeros(len(tasks)),
+        trained, trained, steps.optimiser.init(trained), 0, jax.random.key(seed, impl="rbg"), trained,
+        np.zeros(len(names)),
     )  # fmt: skip
     done, state, before = _resume(folder, start)
     began = time.monotonic()
-    step = _step(network, optimiser, course, [classes.slices[task.name] for task in tasks])
-    answer = jax.jit(lambda trained, ids, lengths: network.scores(trained, ids, lengths, None))
-
-    def measured(average: Tree) -> NDArray[np.float64]:
-        return np.array(
-            [
-                accuracy(
-                    scores(lambda *batch: answer(average, *batch), task.valid, tokenizer, network.sizes),
-                    classes.slices[task.name], task.labels, task.valid,
-                )
-                for task in tasks
-            ]
-        )  # fmt: skip
-
-    names = [task.name for task in tasks]
-    for epoch in range(done + 1, (course.stop or course.epochs) + 1):
+    step = _step(steps)
+    for number in range(done + 1, epochs + 1):
         running = 0.0
-        for number, batch in enumerate(
-            lessons.epoch(tokenizer, course.batch, Random(f"{course.seed}/{epoch}"))
-        ):
+        for at, batch in enumerate(epoch(Random(f"{seed}/{number}"))):
             state, loss = step(state, batch)
-            running = float(loss) if not number else 0.98 * running + 0.02 * float(loss)
-            report(Progress(epoch, int(state.step), steps, running, {}))
-        valid = measured(state.average)
-        if course.last or valid.mean() >= np.mean(state.valid):
+            running = float(loss) if not at else 0.98 * running + 0.02 * float(loss)
+            report(Progress(number, int(state.step), steps.total, running, {}))
+        told = measured(state.average)
+        valid = np.array([told[name] for name in names])
+        if last or valid.mean() >= np.mean(state.valid):
             state = state._replace(chosen=state.average, valid=valid)
-        _keep(folder, epoch, state, before + time.monotonic() - began)
-        told = dict(zip(names, map(float, valid), strict=True))
-        report(Progress(epoch, int(state.step), steps, running, told))
+        _keep(folder, number, state, before + time.monotonic() - began)
+        report(Progress(number, int(state.step), steps.total, running, told))
     seconds = before + time.monotonic() - began
     return Trained(state.chosen, dict(zip(names, map(float, state.valid), strict=True)), seconds)
 
 
-def _step(
-    network: Network, optimiser: Any, course: Course, slices: Sequence[slice]
-) -> Callable[..., tuple[State, Any]]:
-    def run(trained: Tree, average: Tree, moved: Any, step: Any, key: Any, batch: Any) -> Any:
+def _step(steps: Steps) -> Callable[..., tuple[State, Any]]:
+    def move(trained: Tree, average: Tree, moved: Any, step: Any, key: Any, batch: Any) -> Any:
         key, now = jax.random.split(key)
-
-        def loss(trained: Tree) -> Any:
-            found = network.scores(trained, batch.ids, batch.lengths, now)
-            return distil.loss(found, batch.soft, batch.targets, batch.of_task, slices, course.weights)
-
-        value, slope = jax.value_and_grad(loss)(trained)
-        change, moved = optimiser.update(slope, moved, trained)
+        value, slope = jax.value_and_grad(steps.loss)(trained, now, batch)
+        change, moved = steps.optimiser.update(slope, moved, trained)
         trained = optax.apply_updates(trained, change)
         # Early on the average follows closely, or it would still hold the random start.
-        keep = jnp.minimum(course.averaging, (1 + step) / (10 + step))
+        keep = jnp.minimum(steps.averaging, (1 + step) / (10 + step))
         average = jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, average, trained)
         return trained, average, moved, step + 1, key, value
 
-    compiled = jax.jit(run)
+    compiled = jax.jit(move)
 
     def counted(state: State, batch: Any) -> tuple[State, Any]:
         trained, average, moved, step, key, value = compiled(*state[:5], batch)
@@ -183,14 +215,8 @@ def scores(
     rows = [
         encoding.ids or [UNKNOWN_ID] for encoding in tokenizer.encode_batch([item.text for item in items])
     ]
-    order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     found: dict[int, NDArray[np.float32]] = {}
-    for start in range(0, len(order), batch):
-        part = order[start : start + batch]
-        ids, lengths = pad([rows[row] for row in part], sizes)
-        # One shape per length: a last, smaller batch would be compiled on its own.
-        ids = np.concatenate([ids, np.zeros((batch - len(part), ids.shape[1]), np.int64)])
-        lengths = np.concatenate([lengths, np.ones(batch - len(part), np.int64)])
+    for part, ids, lengths in in_order(rows, sizes, batch):
         found |= zip(part, np.asarray(answer(ids, lengths)), strict=False)
     return np.stack([found[row] for row in range(len(rows))])
 

@@ -22,9 +22,6 @@ from models.methods.quantise import int4, int8, int8_dynamic_lstm, weights_int8
 from models.minilm import start, student
 from models.minilm.recipe import Recipe as EncoderRecipe
 
-TIERS = ("base", "base-4bit", "mini", "tiny")
-"""In the order of making."""
-
 INT8, INT4, WEIGHTS = Smaller(int8, max_batch=1), Smaller(int4, max_batch=8), Smaller(weights_int8)
 MINI = EncoderRecipe(
     epochs=5,
@@ -110,20 +107,20 @@ def _base(plan: Plan, report: Report) -> Made:
     recipe = _recipe(EncoderRecipe(), plan)
     if plan.begin.heads:
         return student.as_it_is(plan.begin, plan.tasks, recipe)
-    return student.make(plan.tasks, plan.begin, None, recipe, plan.cache, _said("base", report))
+    return student.make(plan.tasks, plan.begin, None, recipe, plan.cache, said("base", report))
 
 
 def _mini(plan: Plan, report: Report) -> Made:
     recipe = _recipe(MINI, plan)
     told = _told(plan, "mini", recipe.variants, report)
     begin = student.smaller(plan.begin, plan.tasks, recipe)
-    return student.make(plan.tasks, begin, told, recipe, plan.cache, _said("mini", report))
+    return student.make(plan.tasks, begin, told, recipe, plan.cache, said("mini", report))
 
 
 def _tiny(plan: Plan, report: Report) -> Made:
     recipe = _recipe(TINY, plan)
     told = _told(plan, "tiny", recipe.variants * 2, report)
-    return bilstm.make(plan.tasks, plan.begin, told, recipe, plan.cache, _said("tiny", report))
+    return bilstm.make(plan.tasks, plan.begin, told, recipe, plan.cache, said("tiny", report))
 
 
 def _recipe(recipe: R, plan: Plan) -> R:
@@ -148,7 +145,8 @@ def _told(plan: Plan, tier: str, variants: int, report: Report) -> Told | None:
     )
 
 
-def _said(tier: str, report: Report) -> Callable[[fit.Progress], None]:
+def said(tier: str, report: Report) -> Callable[[fit.Progress], None]:
+    """Progress of a training as that of a tier, with what the last epoch reached."""
     valid = ""
 
     def say(now: fit.Progress) -> None:

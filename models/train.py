@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CACHE = Path.home() / ".cache/foremesh/training"
 CATALOG = Path(__file__).parent / "catalog"
 TIERS = ("base", "base-4bit", "mini", "tiny")
-"""As in models.tiers, which needs the packages for training."""
+"""What models.tiers makes, which needs the packages for training."""
 
 
 def arguments() -> argparse.Namespace:
@@ -118,32 +118,36 @@ def train(
         sets,
         own,
         begin,
-        None if from_public else teacher,
+        teacher,
         cache,
         seed,
         epochs,
         version,
         about(sets, begin.name, source, licence),
     )
-    console = Console(stderr=True)
+    with bars() as progress:
+        return making.make(plan, wanted, model, drawn(progress))
+
+
+def bars() -> Progress:
+    """Where `drawn` draws, on stderr."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"),
         TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console) as progress:
-        return making.make(plan, wanted, model, drawn(progress))
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def drawn(progress: Progress) -> Callable[[Now], None]:
     """One bar for each tier and step."""
-    bars: dict[tuple[str, str], Any] = {}
+    there: dict[tuple[str, str], Any] = {}
 
     def show(now: Now) -> None:
         what = (now.tier, now.doing.split(" ")[0])
-        if what not in bars:
-            bars[what] = progress.add_task("", said="")
+        if what not in there:
+            there[what] = progress.add_task("", said="")
         progress.update(
-            bars[what],
+            there[what],
             completed=now.done,
             total=now.total,
             description=f"{now.tier}: {now.doing}",
@@ -179,7 +183,8 @@ def main() -> int:
         cards = train(
             args.data, args.tier, args.out, base=args.base, from_public=args.from_public, cache=args.cache,
             source=args.data_source, licence=args.data_licence, version=args.version, seed=args.seed,
-        epochs=args.epochs, )  # fmt: skip
+            epochs=args.epochs,
+        )  # fmt: skip
         for tier, card in cards.items():
             heads = ", ".join(f"{name} {head['test']:.2%}" for name, head in card["heads"].items())
             print(f"{args.out / tier}: {card['variant']}, test: {heads}; {card['size_mb']} MB")

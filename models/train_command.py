@@ -12,29 +12,12 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from typing import Any
 
 from models.command import answer, positive
-from models.entries import EntryError
 from models.slots.corpus import read_set
 from models.slots.recipe import TIERS
-from models.train import CACHE, about, drawn, teacher_at
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from models.fit import Progress as Epoch
-    from models.tiers import Now
+from models.train import CACHE, about, bars, drawn, teacher_at
 
 
 def arguments() -> argparse.Namespace:
@@ -102,49 +85,28 @@ def train(
     from models.slots import student  # noqa: PLC0415
     from models.slots.entry import build_entry  # noqa: PLC0415
     from models.slots.teacher import Teacher  # noqa: PLC0415
+    from models.tiers import said  # noqa: PLC0415
 
     recipe = TIERS[tier]
     body = dataclasses.replace(recipe.body, seed=seed, epochs=epochs or recipe.body.epochs)
     recipe = dataclasses.replace(recipe, body=body)
     heard = Teacher(lecturer, commands.names.labels, commands.names.tags) if lecturer else None
     begin = start.of_entry(base) if base else start.public(student.longest(body))
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with bars() as progress:
         made = student.make(commands, begin, heard, recipe, cache / "command", said(tier, drawn(progress)))
     told = about([commands.task], begin.name, source, licence)
     return build_entry(commands, made, model / tier, version=version, about=told)
-
-
-def said(tier: str, show: Callable[[Now], None]) -> Callable[[Epoch], None]:
-    """Progress of a training as the bar of a tier, with what the last epoch reached."""
-    from models.tiers import Now  # noqa: PLC0415 (it needs JAX)
-
-    reached = ""
-
-    def tell(now: Epoch) -> None:
-        nonlocal reached
-        if now.valid:
-            reached = "  ".join(f"{name} {share:.2%}" for name, share in now.valid.items())
-        show(Now(tier, f"epoch {now.epoch}", now.step, now.steps, f"loss {now.loss:.3f}  {reached}"))
-
-    return tell
 
 
 def main() -> int:
     args = arguments()
 
     def work() -> None:
-        try:
-            card = train(
-                args.data, args.tier, args.out, base=args.base, teacher=args.teacher, cache=args.cache,
-                source=args.data_source, licence=args.data_licence, version=args.version, seed=args.seed,
-                epochs=args.epochs,
-            )  # fmt: skip
-        except EntryError as error:
-            raise ValueError(error) from None
+        card = train(
+            args.data, args.tier, args.out, base=args.base, teacher=args.teacher, cache=args.cache,
+            source=args.data_source, licence=args.data_licence, version=args.version, seed=args.seed,
+            epochs=args.epochs,
+        )  # fmt: skip
         accuracy = card["accuracy"]
         print(
             f"{args.out / args.tier}: {card['variant']}, test: intent {accuracy['test']:.2%}, slots "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -67,14 +66,3 @@ def course(recipe: Recipe) -> Course:
     """The epochs and losses of a recipe."""
     weights = distil.Weights(recipe.alpha, recipe.temperature, recipe.smoothing, recipe.others)
     return Course(recipe.seed, recipe.epochs, recipe.batch, weights, recipe.averaging)
-
-
-def vocabulary_rows(
-    table: NDArray[np.float32], of: Mapping[str, int], tokens: Sequence[str]
-) -> NDArray[np.float32]:
-    """The rows of a larger model's `table` for `tokens`, by its vocabulary `of`; zeros for what it does not know."""
-    rows = np.zeros((len(tokens), table.shape[1]), np.float32)
-    for at, token in enumerate(tokens):
-        if token in of:
-            rows[at] = table[of[token]]
-    return rows

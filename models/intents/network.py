@@ -83,23 +83,24 @@ def logits(
     x = network.embedding[ids.T]
     if rate is not None:
         # One mask per item for all its steps: the same features stay blank throughout the sentence.
-        x = _drop(keys[1], x, rate.embedding, (1, *x.shape[1:]))
+        x = drop(keys[1], x, rate.embedding, (1, *x.shape[1:]))
     states = jnp.concatenate(
-        [_run(network.forward, x, valid), _run(network.backward, x, valid, reverse=True)], axis=-1
+        [unroll(network.forward, x, valid), unroll(network.backward, x, valid, reverse=True)], axis=-1
     )
     highest = jnp.max(jnp.where(valid, states, 0.0), axis=0, initial=0.0)
     mean = jnp.sum(jnp.where(valid, states, 0.0), axis=0) / jnp.maximum(lengths, 1)[:, None]
     pooled = jnp.concatenate([highest, mean], axis=-1)
     if rate is not None:
-        pooled = _drop(keys[2], pooled, rate.pooled, pooled.shape)
+        pooled = drop(keys[2], pooled, rate.pooled, pooled.shape)
     return pooled @ network.weight + network.bias
 
 
-def _drop(key: Array, x: Array, rate: float, shape: tuple[int, ...]) -> Array:
+def drop(key: Array, x: Array, rate: float, shape: tuple[int, ...]) -> Array:
+    """`x` with a share `rate` of it blank and the rest scaled up; `shape` of the mask, 1 where it is shared."""
     return x * jax.random.bernoulli(key, 1 - rate, shape) / (1 - rate)
 
 
-def _run(layer: Lstm, x: Array, valid: Array, *, reverse: bool = False) -> Array:
+def unroll(layer: Lstm, x: Array, valid: Array, *, reverse: bool = False) -> Array:
     """States [steps, batch, hidden]; a step that is not valid leaves the state as it was."""
     hidden = layer.recurrent.shape[1]
     projected = x @ layer.kernel.T + layer.bias

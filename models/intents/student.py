@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from models import fit
@@ -17,6 +16,7 @@ from models.intents import network
 from models.intents.recipe import Recipe
 from models.intents.vocabulary import part_of_vocabulary
 from models.lessons import Lessons, Told
+from models.minilm.network import parameters
 from models.minilm.start import Start
 
 
@@ -58,7 +58,7 @@ def make(
             "features": recipe.features,
             "hidden": recipe.hidden,
             "vocabulary": len(pieces),
-            "parameters": sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(best)),
+            "parameters": parameters(best),
         },
         training={**dataclasses.asdict(used), "seconds": round(trained.seconds)},
     )

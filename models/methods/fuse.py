@@ -17,7 +17,8 @@ import onnx
 import onnxruntime as ort
 
 from models.intents import measure
-from models.methods.row import VOCABULARY, Row, measured, p50s
+from models.methods.row import Row
+from models.methods.timing import VOCABULARY, measured, p50s
 from models.minilm.export import export
 from models.minilm.network import Encoder, Linear, parameters
 
@@ -64,7 +65,7 @@ def compare(
 
 def row(encoder: Encoder, heads: Mapping[str, Linear], path: Path, *, top_k: int = 0, **told: Any) -> Row:
     """A fused encoder exported to `path` and measured. top_k: as in the export. told: further arguments of
-    `models.methods.row.measured`."""
+    `models.methods.timing.measured`."""
     file = export(encoder, heads, path, top_k=top_k, fused=True)
     setting = "com.microsoft" + (f", k={top_k}" if top_k else "")
     return measured(file, "fuse", setting, parameters=parameters((encoder, dict(heads))), **told)

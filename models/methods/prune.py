@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.intents import network as bilstm
-from models.methods.row import Row, measured
+from models.methods.row import Row
+from models.methods.timing import measured
 from models.minilm.export import export
 from models.minilm.network import Encoder, Layer, Linear, parameters, sizes
 
@@ -59,7 +60,7 @@ def prune_lstm(network: bilstm.Network, *, hidden: int) -> bilstm.Network:
 
 
 def row(encoder: Encoder, heads: Mapping[str, Linear], path: Path, **told: Any) -> Row:
-    """A pruned encoder exported to `path` and measured. told: further arguments of `models.methods.row.measured`."""
+    """A pruned encoder exported to `path` and measured. told: further arguments of `models.methods.timing.measured`."""
     kept = sizes(encoder)
     setting = f"{kept['layers']} layers, heads {_each(kept['heads'])}, units {_each(kept['units'])}"
     file = export(encoder, heads, path)
@@ -67,7 +68,7 @@ def row(encoder: Encoder, heads: Mapping[str, Linear], path: Path, **told: Any) 
 
 
 def lstm_row(network: bilstm.Network, heads: Mapping[str, slice], path: Path, **told: Any) -> Row:
-    """A pruned BiLSTM exported to `path` and measured. told: further arguments of `models.methods.row.measured`."""
+    """A pruned BiLSTM exported to `path` and measured. told: further arguments of `models.methods.timing.measured`."""
     setting = f"hidden {network.forward.recurrent.shape[1]}"
     file = bilstm.export(network, heads, path)
     return measured(file, "prune", setting, parameters=parameters(network), **told)

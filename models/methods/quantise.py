@@ -18,7 +18,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from models.intents import measure
 from models.intents.utterances import Utterance
-from models.methods.row import Row, p50s
+from models.methods.row import Row
+from models.methods.timing import p50s
 
 Quantiser = Callable[[Path, Path], Path]
 

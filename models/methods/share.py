@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.methods.row import Row, measured
+from models.methods.row import Row
+from models.methods.timing import measured
 from models.minilm.export import export
 from models.minilm.network import Encoder, Layer, Linear, parameters
 
@@ -61,7 +62,7 @@ def unpack(packed: Encoder, order: Order) -> Encoder:
 
 
 def row(encoder: Encoder, heads: Mapping[str, Linear], path: Path, **told: Any) -> Row:
-    """A shared encoder exported to `path` and measured. told: further arguments of `models.methods.row.measured`."""
+    """A shared encoder exported to `path` and measured. told: further arguments of `models.methods.timing.measured`."""
     packed, order = pack(encoder)
     setting = f"{len(packed.layers)} layers of their own in {len(order)} places ({' '.join(map(str, order))})"
     file = export(encoder, heads, path)

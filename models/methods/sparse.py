@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from models.intents import measure
-from models.methods.row import VOCABULARY, Row, measured, p50s
+from models.methods.row import Row
+from models.methods.timing import VOCABULARY, measured, p50s
 from models.minilm.export import export
 from models.minilm.network import Encoder, Linear, parameters
 
@@ -73,7 +74,7 @@ def row(
     **told: Any,
 ) -> Row:
     """A sparse encoder exported to `path` and measured at `tokens` tokens. told: further arguments of
-    `models.methods.row.measured`. Raises ValueError for more tokens than it has positions, or a top_k below 1."""
+    `models.methods.timing.measured`. Raises ValueError for more tokens than it has positions, or a top_k below 1."""
     _check(encoder, top_k, tokens)
     file = export(encoder, heads, path, top_k=top_k)
     count = parameters((encoder, dict(heads)))

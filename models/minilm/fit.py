@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -30,30 +31,34 @@ def network(recipe: Recipe, begin: minilm.Network) -> Network:
     """
 
     def scores(trained: minilm.Network, ids: Any, lengths: Any, key: Any) -> Any:
-        tokens = jax.lax.stop_gradient(trained.encoder.tokens)
-        held = trained._replace(encoder=trained.encoder._replace(tokens=tokens))
-        return minilm.logits(held, ids, lengths, recipe.dropout if key is not None else 0.0, key)
+        return minilm.logits(still(trained), ids, lengths, recipe.dropout if key is not None else 0.0, key)
 
-    def optimiser(steps: int) -> Any:
-        def adamw(rate: float) -> Any:
-            warm = max(1, int(steps * recipe.warm))
-            schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warm, steps, rate * 0.01)
-            return optax.adamw(schedule, weight_decay=recipe.weight_decay)
+    return Network(begin, scores, lambda steps: two_rates(recipe, steps, named), STEP_SIZES)
 
-        def parts(trained: minilm.Network) -> minilm.Network:
-            encoder = jax.tree.map(lambda _: "encoder", trained.encoder)
-            return minilm.Network(
-                encoder._replace(tokens="tokens"), jax.tree.map(lambda _: "head", trained.head)
-            )
 
-        both = {
-            "encoder": adamw(recipe.rate),
-            "head": adamw(recipe.head_rate),
-            "tokens": optax.set_to_zero(),
-        }
-        return optax.chain(optax.clip_by_global_norm(1.0), optax.multi_transform(both, parts))
+def still(trained: minilm.Network) -> minilm.Network:
+    """The same network, whose table of tokens nothing moves."""
+    tokens = jax.lax.stop_gradient(trained.encoder.tokens)
+    return trained._replace(encoder=trained.encoder._replace(tokens=tokens))
 
-    return Network(begin, scores, optimiser, STEP_SIZES)
+
+def named(trained: minilm.Network) -> minilm.Network:
+    """What moves each of the parameters: `encoder`, `head` or, for those that stay, `tokens`."""
+    encoder = jax.tree.map(lambda _: "encoder", trained.encoder)._replace(tokens="tokens")
+    return minilm.Network(encoder, jax.tree.map(lambda _: "head", trained.head))
+
+
+def two_rates(recipe: Recipe, steps: int, parts: Callable[[Any], Any]) -> Any:
+    """AdamW: one rate for the encoder, another for its new heads, none for the table of tokens. parts: parameters ->
+    the same tree of names, see `named`."""
+
+    def adamw(rate: float) -> Any:
+        warm = max(1, int(steps * recipe.warm))
+        schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warm, steps, rate * 0.01)
+        return optax.adamw(schedule, weight_decay=recipe.weight_decay)
+
+    each = {"encoder": adamw(recipe.rate), "head": adamw(recipe.head_rate), "tokens": optax.set_to_zero()}
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.multi_transform(each, parts))
 
 
 def course(recipe: Recipe) -> Course:

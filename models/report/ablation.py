@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from models.methods.row import Row
 from models.report.contents import Contents
 from models.report.figures import INK, MUTED, RULE, SHAPES, TONES, Figure, escape, layout, log_axis
-from models.report.study import Row, Step, name_of
+from models.report.study import Step, name_of
 from models.report.trade_offs import about_step
 
 WORST = -10.0

@@ -8,42 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.methods.row import Row
+
 UNCHANGED = ("unchanged", "none", "fp32")
-
-ORDINARY_TOKENS = 11
-"""Tokens of a timed sentence where a row's note does not say otherwise: models.intents.measure.SPEED_TOKENS."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What came of `method` at `setting`, on top of the methods in `stacked`: the form in which models.methods.row
-    writes it, here without the packages that measuring takes.
-
-    size_mb: of the model file, 10^6 bytes. p50_ms: median milliseconds of one sentence on one thread. accuracy: 0..1 by
-    set. parameters and nodes: None where nobody counted.
-    """
-
-    method: str
-    setting: str
-    stacked: tuple[str, ...]
-    parameters: int | None
-    size_mb: float
-    p50_ms: float
-    accuracy: Mapping[str, float]
-    note: str = ""
-    nodes: int | None = None
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the sentence that p50 is of."""
-        found = re.search(r"\b(\d+) tokens\b", self.note)
-        return int(found[1]) if found else ORDINARY_TOKENS
 
 
 @dataclass(frozen=True)

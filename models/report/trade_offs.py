@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from models.methods.row import ORDINARY_TOKENS
 from models.report.cards import Facts
 from models.report.contents import Contents
 from models.report.figures import INK, MUTED, SHAPES, SOFT, TONES, Figure, escape, layout, log_axis
 from models.report.pareto import front
 from models.report.scores import Score
-from models.report.study import ORDINARY_TOKENS, Step, name_of
+from models.report.study import Step, name_of
 
 FLOOR = 0.04
 """Accuracy below the worst entry that a plot still shows; what lies lower stands on its floor with an arrow."""

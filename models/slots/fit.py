@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -12,12 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from tokenizers import Tokenizer
 
-from models import fit as kept
-from models.batches import pad
-from models.fit import Progress, State, Tree
+from models.batches import in_order
+from models.fit import Progress, Steps, Trained, Tree, run
 from models.lessons import UNKNOWN_ID
 from models.slots.annotations import Command, Span, score
 from models.slots.corpus import Names
@@ -50,16 +47,6 @@ class Course(NamedTuple):
     averaging: float
 
 
-class Trained(NamedTuple):
-    """What came out: the averaged parameters, intent accuracy and entity F1 on validation (0..1), seconds of all the
-    runs."""
-
-    trained: Tree
-    accuracy: float
-    entity_f1: float
-    seconds: float
-
-
 def fit(
     lessons: Lessons,
     valid: Sequence[Command],
@@ -76,54 +63,24 @@ def fit(
     Every random choice derives from `course.seed`. After each epoch the state is written to `folder`, which must belong
     to this training alone, and a later call goes on from there. Progress reports `intent` and `slots` by epoch.
     """
-    steps = course.epochs * (len(lessons) // course.batch)
-    optimiser = parser.optimiser(steps)
-    start = State(
-        parser.trained, parser.trained, optimiser.init(parser.trained), 0,
-        jax.random.key(course.seed, impl="rbg"), parser.trained, np.zeros(2),
-    )  # fmt: skip
-    done, state, before = kept._resume(folder, start)
-    began = time.monotonic()
-    step = _step(parser, optimiser, course)
     answer = jax.jit(lambda trained, ids, lengths: parser.scores(trained, ids, lengths, None))
-    for epoch in range(done + 1, course.epochs + 1):
-        running = 0.0
-        for number, batch in enumerate(
-            lessons.epoch(tokenizer, course.batch, Random(f"{course.seed}/{epoch}"))
-        ):
-            state, loss = step(state, batch)
-            running = float(loss) if not number else 0.98 * running + 0.02 * float(loss)
-            report(Progress(epoch, int(state.step), steps, running, {}))
-        found = measured(partial(answer, state.average), valid, names, tokenizer, parser.sizes)
-        if np.mean(found) >= np.mean(state.valid):
-            state = state._replace(chosen=state.average, valid=np.array(found))
-        kept._keep(folder, epoch, state, before + time.monotonic() - began)
-        report(Progress(epoch, int(state.step), steps, running, {"intent": found[0], "slots": found[1]}))
-    accuracy, f1 = map(float, state.valid)
-    return Trained(state.chosen, accuracy, f1, before + time.monotonic() - began)
 
+    def of_batch(trained: Tree, key: Any, batch: Batch) -> Any:
+        return loss(parser.scores(trained, batch.ids, batch.lengths, key), batch, course)
 
-def _step(parser: Parser, optimiser: Any, course: Course) -> Callable[..., tuple[State, Any]]:
-    def run(trained: Tree, average: Tree, moved: Any, step: Any, key: Any, batch: Batch) -> Any:
-        key, now = jax.random.split(key)
-        value, slope = jax.value_and_grad(
-            lambda trained: loss(parser.scores(trained, batch.ids, batch.lengths, now), batch, course)
-        )(trained)
-        change, moved = optimiser.update(slope, moved, trained)
-        trained = optax.apply_updates(trained, change)
-        # Early on the average follows closely, or it would still hold the random start.
-        keep = jnp.minimum(course.averaging, (1 + step) / (10 + step))
-        average = jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, average, trained)
-        return trained, average, moved, step + 1, key, value
+    def found(average: Tree) -> dict[str, float]:
+        told = measured(partial(answer, average), valid, names, tokenizer, parser.sizes)
+        return dict(zip(("intent", "slots"), told, strict=True))
 
-    compiled = jax.jit(run)
+    def epoch(random: Random) -> Iterable[Batch]:
+        return lessons.epoch(tokenizer, course.batch, random)
 
-    def counted(state: State, batch: Batch) -> tuple[State, Any]:
-        trained, average, moved, step, key, value = compiled(*state[:5], batch)
-        now = state._replace(trained=trained, average=average, optimiser=moved, step=step, key=key)
-        return now, value
-
-    return counted
+    total = course.epochs * (len(lessons) // course.batch)
+    steps = Steps(of_batch, parser.optimiser(total), total, course.averaging)
+    return run(
+        parser.trained, steps, epoch, found, ("intent", "slots"), folder, report,
+        seed=course.seed, epochs=course.epochs,
+    )  # fmt: skip
 
 
 def loss(scores: Scores, batch: Batch, course: Course) -> Any:
@@ -164,14 +121,8 @@ def measured(
     """Intent accuracy and entity F1 (0..1) of the commands. answer: (ids, lengths) -> Scores."""
     encodings = tokenizer.encode_batch([command.text for command in commands])
     rows = [encoding.ids or [UNKNOWN_ID] for encoding in encodings]
-    order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     right, wanted, found = 0, [], []
-    for start in range(0, len(order), batch):
-        part = order[start : start + batch]
-        ids, lengths = pad([rows[row] for row in part], sizes)
-        # One shape per length: a last, smaller batch would be compiled on its own.
-        ids = np.concatenate([ids, np.zeros((batch - len(part), ids.shape[1]), np.int64)])
-        lengths = np.concatenate([lengths, np.ones(batch - len(part), np.int64)])
+    for part, ids, lengths in in_order(rows, sizes, batch):
         intents, tags = (np.asarray(scores) for scores in answer(ids, lengths))
         for at, row in enumerate(part):
             command = commands[row]

@@ -56,15 +56,15 @@ def recurrent(
     x = body.embedding[ids.T]
     if rate is not None:
         # One mask per item for all its steps, as in `models.intents.network`.
-        x = lstm._drop(keys[1], x, rate.embedding, (1, *x.shape[1:]))
-    ran = [lstm._run(body.forward, x, valid), lstm._run(body.backward, x, valid, reverse=True)]
+        x = lstm.drop(keys[1], x, rate.embedding, (1, *x.shape[1:]))
+    ran = [lstm.unroll(body.forward, x, valid), lstm.unroll(body.backward, x, valid, reverse=True)]
     states = jnp.where(valid, jnp.concatenate(ran, axis=-1), 0.0)
     highest = jnp.max(states, axis=0, initial=0.0)
     mean = jnp.sum(states, axis=0) / jnp.maximum(lengths, 1)[:, None]
     pooled = jnp.concatenate([highest, mean], axis=-1)
     if rate is not None:
-        pooled = lstm._drop(keys[2], pooled, rate.pooled, pooled.shape)
-        states = lstm._drop(keys[3], states, rate.pooled, (1, *states.shape[1:]))
+        pooled = lstm.drop(keys[2], pooled, rate.pooled, pooled.shape)
+        states = lstm.drop(keys[3], states, rate.pooled, (1, *states.shape[1:]))
     tagged = states @ network.tags.weight + network.tags.bias
     return Scores(pooled @ body.weight + body.bias, jnp.swapaxes(tagged, 0, 1))
 
@@ -77,7 +77,7 @@ def transformer(
     states = minilm.encode(network.body.encoder, ids, lengths, rate, keys[0])
     pooled = minilm.pool(states, lengths)
     if rate:
-        pooled = lstm._drop(keys[1], pooled, rate, pooled.shape)
-        states = lstm._drop(keys[2], states, rate, states.shape)
+        pooled = lstm.drop(keys[1], pooled, rate, pooled.shape)
+        states = lstm.drop(keys[2], states, rate, states.shape)
     head, tags = network.body.head, network.tags
     return Scores(pooled @ head.weight + head.bias, states @ tags.weight + tags.bias)

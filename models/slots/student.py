@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from tokenizers import Tokenizer
 
 from models import fit as kept
@@ -25,7 +24,7 @@ from models.minilm.student import smaller
 from models.minilm.vocabulary import trim
 from models.slots import export, network
 from models.slots.corpus import Commands
-from models.slots.fit import Course, Parser, Trained, fit
+from models.slots.fit import Course, Parser, fit
 from models.slots.lessons import Lessons
 from models.slots.recipe import Recipe
 from models.slots.teacher import Teacher
@@ -92,7 +91,7 @@ def _recurrent(
         "features": body.features,
         "hidden": body.hidden,
         "vocabulary": len(pieces),
-        "parameters": _parameters(best),
+        "parameters": minilm.parameters(best),
     }
     return Made(
         "recurrent",
@@ -120,12 +119,10 @@ def _transformer(
     sizes = [size for size in minilm_fit.STEP_SIZES if size <= body.longest]
 
     def scores(trained: Any, ids: Any, lengths: Any, key: Any) -> network.Scores:
-        # The table of tokens stays as it was; see `models.minilm.fit.network`.
-        held = trained.body.encoder._replace(tokens=jax.lax.stop_gradient(trained.body.encoder.tokens))
-        still = trained._replace(body=trained.body._replace(encoder=held))
+        still = trained._replace(body=minilm_fit.still(trained.body))
         return network.transformer(still, ids, lengths, 0.0 if key is None else body.dropout, key)
 
-    parser = Parser(start, scores, lambda steps: _two_rates(body, steps), sizes)
+    parser = Parser(start, scores, lambda steps: minilm_fit.two_rates(body, steps, _named), sizes)
     trained = _fitted(commands, parser, tokenizer, teacher, recipe, cache / "encoder", begin.name, report)
     best = network.Transformer(*trained.trained)
     return Made(
@@ -133,26 +130,14 @@ def _transformer(
         lambda path: export.transformer(best, path),
         tokenizer,
         longest(body),
-        minilm.sizes(best.body.encoder) | {"parameters": _parameters(best)},
+        minilm.sizes(best.body.encoder) | {"parameters": minilm.parameters(best)},
         _told(recipe, teacher, trained),
     )
 
 
-def _two_rates(body: EncoderRecipe, steps: int) -> Any:
-    """AdamW: one rate for the encoder, another for its new heads, none for the table of tokens."""
-
-    def adamw(rate: float) -> Any:
-        warm = max(1, int(steps * body.warm))
-        schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warm, steps, rate * 0.01)
-        return optax.adamw(schedule, weight_decay=body.weight_decay)
-
-    def parts(trained: network.Transformer) -> network.Transformer:
-        named = jax.tree.map(lambda _: "head", trained)
-        encoder = jax.tree.map(lambda _: "encoder", trained.body.encoder)._replace(tokens="tokens")
-        return network.Transformer(named.body._replace(encoder=encoder), named.tags)
-
-    each = {"encoder": adamw(body.rate), "head": adamw(body.head_rate), "tokens": optax.set_to_zero()}
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.multi_transform(each, parts))
+def _named(trained: network.Transformer) -> network.Transformer:
+    """As `models.minilm.fit.named`, and the tags' head with the other one."""
+    return network.Transformer(minilm_fit.named(trained.body), jax.tree.map(lambda _: "head", trained.tags))
 
 
 def _fitted(
@@ -164,7 +149,7 @@ def _fitted(
     cache: Path,
     begin: str,
     report: Report,
-) -> Trained:
+) -> kept.Trained:
     body, names = recipe.body, commands.names
     lessons = Lessons(
         commands.train, names.labels, names.tags, sizes=parser.sizes, swap=recipe.swap, teacher=teacher
@@ -188,11 +173,7 @@ def _head(seed: int, features: int, commands: Commands) -> minilm.Linear:
     return minilm.head(jax.random.key(seed + 1, impl="rbg"), features, len(commands.names.tags))
 
 
-def _parameters(tree: Any) -> int:
-    return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(tree))
-
-
-def _told(recipe: Recipe, teacher: Teacher | None, trained: Trained) -> dict[str, Any]:
+def _told(recipe: Recipe, teacher: Teacher | None, trained: kept.Trained) -> dict[str, Any]:
     """The training's part of a card."""
     return {
         **dataclasses.asdict(recipe.body),

@@ -50,3 +50,12 @@ def random_encoder(
         norm=norm(),
         layers=tuple(layer() for _ in range(layers)),
     )
+
+
+def random_head(features: int, classes: int = 5) -> network.Linear:
+    """A head over states of so many features."""
+    random = np.random.default_rng(8)
+    weight, bias = (
+        random.normal(0, 0.3, shape).astype(np.float32) for shape in ((features, classes), (classes,))
+    )
+    return network.Linear(weight, bias)

@@ -15,7 +15,7 @@ jax = pytest.importorskip("jax", reason="training needs the lock `train`", exc_t
 from models.intents import network as bilstm  # noqa: E402 (they need JAX)
 from models.methods.prune import lstm_row, prune, prune_lstm, row  # noqa: E402
 from models.minilm import export, network  # noqa: E402
-from tests.unit.models.encoders import random_encoder  # noqa: E402
+from tests.unit.models.encoders import random_encoder, random_head  # noqa: E402
 
 FEATURES, HEADS, SIZE, UNITS, VOCABULARY = 24, 3, 8, 40, 50
 IDS = np.random.default_rng(3).integers(1, VOCABULARY, (4, 9))
@@ -29,14 +29,8 @@ def made(layers: int = 2) -> network.Encoder:
     )  # fmt: skip
 
 
-def head() -> network.Linear:
-    random = np.random.default_rng(8)
-    weight, bias = (random.normal(0, 0.3, shape).astype(np.float32) for shape in ((FEATURES, 5), (5,)))
-    return network.Linear(weight, bias)
-
-
 def answers(encoder: network.Encoder) -> Any:
-    return np.asarray(jax.jit(network.logits)(network.Network(encoder, head()), IDS, LENGTHS))
+    return np.asarray(jax.jit(network.logits)(network.Network(encoder, random_head(FEATURES)), IDS, LENGTHS))
 
 
 def shapes(path: Path) -> dict[str, list[int]]:
@@ -82,7 +76,7 @@ def test_layers_are_the_named_or_evenly_spaced_ones(layers: Any, kept: tuple[int
 
 def test_the_exported_shapes_shrink_and_compute_the_same(tmp_path: Path) -> None:
     pruned = prune(made(3), heads=2, units=25, layers=2)
-    path = export.export(pruned, {"logits": head()}, tmp_path / "pruned.onnx")
+    path = export.export(pruned, {"logits": random_head(FEATURES)}, tmp_path / "pruned.onnx")
     found = shapes(path)
     assert found["layer1.attention.input.weight"] == [FEATURES, 3 * 2 * SIZE]
     assert found["layer1.attention.output.weight"] == [2 * SIZE, FEATURES]
@@ -162,9 +156,9 @@ def test_no_channels_and_more_than_there_are_are_refused(hidden: int) -> None:
 
 
 def test_rows_tell_what_was_kept_and_against_what_it_was_timed(tmp_path: Path) -> None:
-    whole = export.export(made(), {"logits": head()}, tmp_path / "whole.onnx")
+    whole = export.export(made(), {"logits": random_head(FEATURES)}, tmp_path / "whole.onnx")
     found = row(
-        prune(made(), heads=1, units=10), {"logits": head()}, tmp_path / "pruned.onnx",
+        prune(made(), heads=1, units=10), {"logits": random_head(FEATURES)}, tmp_path / "pruned.onnx",
         against=whole, vocabulary=VOCABULARY, stacked=("distil",),
     )  # fmt: skip
     assert (found.method, found.setting, found.stacked) == (
@@ -173,7 +167,7 @@ def test_rows_tell_what_was_kept_and_against_what_it_was_timed(tmp_path: Path) -
         ("distil",),
     )
     assert found.size_mb < whole.stat().st_size / 1e6
-    assert found.parameters == network.parameters((prune(made(), heads=1, units=10), head()))
+    assert found.parameters == network.parameters((prune(made(), heads=1, units=10), random_head(FEATURES)))
     assert "times the p50 of whole.onnx" in found.note
     small, large = (
         lstm_row(one, {"logits": slice(0, 6)}, tmp_path / "lstm.onnx", vocabulary=VOCABULARY)

@@ -16,7 +16,7 @@ jax = pytest.importorskip("jax", reason="training needs the lock `train`", exc_t
 from models.methods.quantise import int8  # noqa: E402
 from models.methods.share import pack, row, share, unpack  # noqa: E402 (they need JAX)
 from models.minilm import export, network  # noqa: E402
-from tests.unit.models.encoders import random_encoder  # noqa: E402
+from tests.unit.models.encoders import random_encoder, random_head  # noqa: E402
 
 FEATURES, VOCABULARY = 24, 50
 GROUPS = [(0, 1), (3, 2)]
@@ -37,14 +37,8 @@ def made(layers: int = 4) -> network.Encoder:
     )
 
 
-def head() -> network.Linear:
-    random = np.random.default_rng(8)
-    weight, bias = (random.normal(0, 0.3, shape).astype(np.float32) for shape in ((FEATURES, 5), (5,)))
-    return network.Linear(weight, bias)
-
-
 def answers(encoder: network.Encoder) -> Any:
-    return jax.jit(network.logits)(network.Network(encoder, head()), IDS, LENGTHS)
+    return jax.jit(network.logits)(network.Network(encoder, random_head(FEATURES)), IDS, LENGTHS)
 
 
 def test_a_group_holds_the_layer_that_is_named_first() -> None:
@@ -77,7 +71,7 @@ def test_training_moves_one_set_of_weights_for_all_its_places() -> None:
     assert pack(share(made(), GROUPS))[1] == (0, 0, 1, 1)
 
     def loss(encoder: network.Encoder) -> Any:
-        return (network.logits(network.Network(encoder, head()), IDS, LENGTHS) ** 2).sum()
+        return (network.logits(network.Network(encoder, random_head(FEATURES)), IDS, LENGTHS) ** 2).sum()
 
     slope = jax.jit(jax.grad(lambda tree: loss(unpack(tree, order))))(packed)
     of_place = jax.jit(jax.grad(loss))(shared).layers
@@ -106,7 +100,7 @@ def test_the_file_holds_each_shared_weight_once(tmp_path: Path, fused: bool) -> 
     # The same numbers in four layers that are objects of their own: nothing to share.
     apart = shared._replace(layers=tuple(copy.deepcopy(layer) for layer in shared.layers))
     small, large = (
-        export.export(encoder, {"logits": head()}, tmp_path / f"{name}.onnx", fused=fused)
+        export.export(encoder, {"logits": random_head(FEATURES)}, tmp_path / f"{name}.onnx", fused=fused)
         for name, encoder in (("shared", shared), ("apart", apart))
     )
     saved = 4 * 2 * network.parameters(shared.layers[0])
@@ -121,7 +115,10 @@ def test_the_file_holds_each_shared_weight_once(tmp_path: Path, fused: bool) -> 
 
 def test_each_shared_weight_is_quantised_once(tmp_path: Path) -> None:
     shared = share(made(), GROUPS)
-    small = int8(export.export(shared, {"logits": head()}, tmp_path / "fp32.onnx"), tmp_path / "int8.onnx")
+    small = int8(
+        export.export(shared, {"logits": random_head(FEATURES)}, tmp_path / "fp32.onnx"),
+        tmp_path / "int8.onnx",
+    )
     kept = [value.name for value in onnx.load(str(small)).graph.initializer]
     codes = [name for name in kept if name.endswith("up.weight_quantized")]
     assert codes == ["layer0.up.weight_quantized", "layer2.up.weight_quantized"]
@@ -132,7 +129,7 @@ def test_each_shared_weight_is_quantised_once(tmp_path: Path) -> None:
 
 
 def test_a_row_counts_what_is_stored(tmp_path: Path) -> None:
-    heads = {"logits": head()}
+    heads = {"logits": random_head(FEATURES)}
     found = row(share(made(), GROUPS), heads, tmp_path / "shared.onnx", vocabulary=VOCABULARY)
     whole = row(made(), heads, tmp_path / "whole.onnx", vocabulary=VOCABULARY)
     assert found.setting == "2 layers of their own in 4 places (0 0 1 1)"

@@ -15,7 +15,7 @@ jax = pytest.importorskip("jax", reason="training needs the lock `train`", exc_t
 
 from models.methods.sparse import Timing, row, timings  # noqa: E402 (they need JAX)
 from models.minilm import export, network  # noqa: E402
-from tests.unit.models.encoders import random_encoder  # noqa: E402
+from tests.unit.models.encoders import random_encoder, random_head  # noqa: E402
 
 FEATURES, VOCABULARY, LONGEST, LAYERS = 24, 50, 48, 2
 RANDOM = np.random.default_rng(3)
@@ -30,20 +30,14 @@ def made() -> network.Encoder:
     )  # fmt: skip
 
 
-def head() -> network.Linear:
-    random = np.random.default_rng(8)
-    weight, bias = (random.normal(0, 0.3, shape).astype(np.float32) for shape in ((FEATURES, 5), (5,)))
-    return network.Linear(weight, bias)
-
-
 @cache
 def in_jax(top_k: int) -> Any:
     answer = jax.jit(network.logits, static_argnames="top_k")
-    return np.asarray(answer(network.Network(made(), head()), IDS, LENGTHS, top_k=top_k))
+    return np.asarray(answer(network.Network(made(), random_head(FEATURES)), IDS, LENGTHS, top_k=top_k))
 
 
 def in_onnx(path: Path, top_k: int, ids: Any = IDS, lengths: Any = LENGTHS, **form: Any) -> Any:
-    file = export.export(made(), {"logits": head()}, path / "m.onnx", top_k=top_k, **form)
+    file = export.export(made(), {"logits": random_head(FEATURES)}, path / "m.onnx", top_k=top_k, **form)
     return ort.InferenceSession(str(file)).run(["logits"], {"ids": ids, "lengths": lengths})[0]
 
 
@@ -72,19 +66,19 @@ def test_padding_is_never_among_the_best(tmp_path: Path) -> None:
 
 def test_only_a_sparse_file_chooses(tmp_path: Path) -> None:
     def choosing(top_k: int) -> int:
-        file = export.export(made(), {"logits": head()}, tmp_path / "m.onnx", top_k=top_k)
+        file = export.export(made(), {"logits": random_head(FEATURES)}, tmp_path / "m.onnx", top_k=top_k)
         return sum(node.op_type == "TopK" for node in onnx.load(str(file)).graph.node)
 
     assert (choosing(0), choosing(32)) == (0, LAYERS)
 
 
 def test_both_are_timed_at_each_length(tmp_path: Path) -> None:
-    found = timings(made(), {"logits": head()}, tmp_path, top_k=8, tokens=(8, 16))
+    found = timings(made(), {"logits": random_head(FEATURES)}, tmp_path, top_k=8, tokens=(8, 16))
     assert [timing.tokens for timing in found] == [8, 16]
     assert all(timing.dense_ms > 0 and timing.sparse_ms > 0 for timing in found)
     assert Timing(8, 2.0, 3.0).times == 1.5
     measured = row(
-        made(), {"logits": head()}, tmp_path / "sparse.onnx", top_k=8, tokens=16, vocabulary=VOCABULARY,
+        made(), {"logits": random_head(FEATURES)}, tmp_path / "sparse.onnx", top_k=8, tokens=16, vocabulary=VOCABULARY,
         against=tmp_path / "dense.onnx",
     )  # fmt: skip
     assert (measured.method, measured.setting) == ("sparse", "k=8")
@@ -94,9 +88,9 @@ def test_both_are_timed_at_each_length(tmp_path: Path) -> None:
 
 def test_what_cannot_be_attended_to_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="top_k is -1"):
-        export.export(made(), {"logits": head()}, tmp_path / "m.onnx", top_k=-1)
+        export.export(made(), {"logits": random_head(FEATURES)}, tmp_path / "m.onnx", top_k=-1)
     assert not (tmp_path / "m.onnx").exists()
     with pytest.raises(ValueError, match="128 tokens are more than the encoder's 48 positions"):
-        timings(made(), {"logits": head()}, tmp_path)
+        timings(made(), {"logits": random_head(FEATURES)}, tmp_path)
     with pytest.raises(ValueError, match="top_k is 0"):
-        row(made(), {"logits": head()}, tmp_path / "m.onnx", top_k=0, tokens=8)
+        row(made(), {"logits": random_head(FEATURES)}, tmp_path / "m.onnx", top_k=0, tokens=8)
