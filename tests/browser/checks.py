@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, TimeoutError
 
 APPS = ("gateway", "routing", "tokenization", "inference", "predictor", "autoscaler", "dashboard")
 ON_THE_PATH = frozenset({"gateway", "routing", "tokenization", "inference"})
@@ -132,6 +132,7 @@ def check_waterfall(page: Page, within_s: float) -> set[str]:
         if best >= ON_THE_PATH:
             return best
         page.keyboard.press("Escape")
+        page.mouse.move(1, 1)  # the list stands still while it is pointed at
     raise AssertionError(f"no trace of the whole path within {within_s:g} s; the best had {sorted(best)}")
 
 
@@ -161,8 +162,12 @@ def _says(page: Page, name: str, text: str) -> bool:
 
 
 def _opened(page: Page, trace_id: str) -> set[str]:
-    """Services of the bars of a trace; late spans are waited for as the page itself does."""
-    page.locator(f'[data-trace-id="{trace_id}"]').click()
+    """Services of the bars of a trace; late spans are waited for as the page itself does. None if it has left the
+    list by now: under load a list is replaced whole, and only pointing at it holds it."""
+    try:
+        page.locator(f'[data-trace-id="{trace_id}"]').click(timeout=2000)
+    except TimeoutError:
+        return set()
     bars = by_id(page, "waterfall").locator('[data-testid="waterfall-bar"]')
     services: set[str] = set()
     deadline = time.monotonic() + 8

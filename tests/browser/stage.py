@@ -70,6 +70,7 @@ class Stage:
         self.url = f"http://127.0.0.1:{self.public_port}"
         self.replicas = {"inference-1": "ready"}
         self.mtls = True
+        self.traffic = 0  # another number: other traces
         self.markup = ""  # what a hostile service would put into the names of its spans
         self.certificates_end = time.time() + 3600
         self.extra = {"FOREMESH_CHART_S": str(chart_s), "FOREMESH_MAX_CLIENTS": str(max_clients)}
@@ -217,8 +218,8 @@ class Stage:
         shift = int((self._recorded_at - 20 - 9 * copy) * 1e6) - began
         scale = 1 + 0.17 * copy * (1 if copy % 2 else -0.4)
         text = json.dumps(trace)
-        for trace_id in RECORDED["traces"] if copy else ():
-            text = text.replace(trace_id, f"c{copy:x}{trace_id[2:]}")
+        for trace_id in RECORDED["traces"] if copy or self.traffic else ():
+            text = text.replace(trace_id, f"{self.traffic % 16:x}{copy:x}{trace_id[2:]}")
         moved: dict[str, Any] = json.loads(text)
         for span in moved["spans"]:
             span["startTime"] = began + shift + int((span["startTime"] - began) * scale)

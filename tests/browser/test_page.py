@@ -220,6 +220,22 @@ def test_the_keyboard_reaches_everything(browser: Browser, stage: Stage, play: P
     page.context.close()
 
 
+def test_the_traces_stand_still_while_they_are_pointed_at(browser: Browser, stage: Stage) -> None:
+    page = opened(browser, stage.url)
+    rows = by_id(page, "trace-row")
+    eventually("traces", lambda: rows.count() > 0, 10)
+    first = rows.first.get_attribute("data-trace-id")
+    rows.first.hover()
+    eventually("the list says so", lambda: "held" in page.locator("#traces-note").inner_text(), 5)
+    stage.traffic = 1
+    time.sleep(7)  # more than one refresh, in which nothing is to happen
+    assert rows.first.get_attribute("data-trace-id") == first
+    page.mouse.move(1, 1)
+    eventually("the new ones", lambda: rows.first.get_attribute("data-trace-id") != first, 15)
+    assert "held" not in page.locator("#traces-note").inner_text()
+    page.context.close()
+
+
 def test_a_narrow_page_fits(browser: Browser, stage: Stage, play: Play, scheme: Any) -> None:
     page = opened(browser, stage.url, viewport={"width": 400, "height": 800}, color_scheme=scheme)
     eventually("band", lambda: area(page, "forecast-band"), 15)

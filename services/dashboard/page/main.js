@@ -52,7 +52,7 @@ connect((kind, data) => {
 }, showConnection);
 
 setInterval(drawAll, 1000);
-startTraces(byId("traces"), byId("waterfall"));
+startTraces(byId("traces"), byId("waterfall"), byId("traces-note"));
 
 for (const choice of document.querySelectorAll("input[name=window]")) {
   choice.addEventListener("change", () => {

@@ -1,4 +1,5 @@
 // The list of recent traces, asked for every few seconds while the page is looked at. A click opens the waterfall.
+// While somebody points at the list it stands still: under load twenty rows are replaced at a time, under the click.
 
 import { clock, h, milliseconds, say, serviceColour } from "./dom.js";
 import { showTrace } from "./waterfall.js";
@@ -16,8 +17,12 @@ async function get(path) {
   return body;
 }
 
-/** Keep `list` up to date, and open traces in `dialog`; the address bar's `#trace=<id>` opens one, too. */
-export function startTraces(list, dialog) {
+/** Keep `list` up to date, and open traces in `dialog`; the address bar's `#trace=<id>` opens one, too. `note` says
+ *  when the list stands still. */
+export function startTraces(list, dialog, note) {
+  const held = () => list.querySelector("[data-trace-id]") && (list.matches(":hover") || list.querySelector(":focus-visible"));
+  const sayHeld = () => say(note, held() ? "held while you point at it" : "click one for its waterfall");
+  for (const kind of ["pointerenter", "pointerleave", "focusin", "focusout"]) list.addEventListener(kind, sayHeld);
   const open = (id) => showTrace(dialog, id, () => get(`/api/traces/${id}`));
   list.addEventListener("click", (event) => {
     const row = event.target.closest("[data-trace-id]");
@@ -34,9 +39,11 @@ export function startTraces(list, dialog) {
 
   const refresh = async () => {
     let pause = EVERY_MS;
-    if (!document.hidden) {
+    sayHeld();
+    if (!document.hidden && !held()) {
       try {
-        draw(list, (await get(`/api/traces?limit=${LIMIT}`)).traces);
+        const { traces } = await get(`/api/traces?limit=${LIMIT}`);
+        if (!held()) draw(list, traces);
       } catch (error) {
         pause = AFTER_ERROR_MS;
         if (!list.querySelector("[data-trace-id]")) list.replaceChildren(h("li", { class: "empty" }, error.message));
