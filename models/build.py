@@ -17,7 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models import evaluate, outside
+from models import embedding, evaluate, outside
 from models.card import card_for_people
 from models.corpus import Classes, Task
 from models.entries import read_entry
@@ -88,10 +88,12 @@ def build_entries(
     *,
     version: str,
     about: Mapping[str, Any],
+    targets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write one entry below the folder `model` for each of `tiers`, tier -> variant; returns the cards by tier.
 
-    about: what the card says of source, data and licence. own: further sentences of the first task. Validation parts
+    about: what the card says of source, data and licence; targets: what it promises, by tier (form:
+    models.report.targets). own: further sentences of the first task. Validation parts
     decide the thresholds; each test part is looked at once, here.
     """
     classes, heads = Classes(tasks), heads_of(tasks)
@@ -144,6 +146,7 @@ def build_entries(
                 "structure": dict(made.structure),
                 "training": dict(made.training),
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread used",
+                **({"targets": dict(targets[tier])} if targets and tier in targets else {}),
                 **about,
             }
             write_card(out, card)
@@ -201,8 +204,8 @@ def _answers(session: ort.InferenceSession, made: Made, head: Head, items: Seque
 
 
 def _told(session: ort.InferenceSession, made: Made, head: Head) -> dict[str, Any]:
-    """Accuracy (0..1) on validation and test, sentences of each part, the weakest intents, and gates where sentences
-    outside are known."""
+    """Accuracy (0..1) on validation and test, sentences of each part, the weakest intents, gates where sentences
+    outside are known, and what the sentence vectors are good for where there are any."""
     task = head.task
     valid, test = (_answers(session, made, head, part) for part in (task.valid, task.test))
     told: dict[str, Any] = {
@@ -213,6 +216,12 @@ def _told(session: ort.InferenceSession, made: Made, head: Head) -> dict[str, An
         "sentences": {"train": len(task.train), "valid": len(task.valid), "test": len(task.test)},
         "worst_intents": _weakest(test, task.labels),
     }
+    if embedding.EMBEDDING in [output.name for output in session.get_outputs()]:
+        rows = [
+            measure.encode(made.tokenizer, [item.text for item in part], made.longest)
+            for part in (task.train, task.test)
+        ]
+        told["embedding"] = embedding.measure(session, task.train, rows[0], task.test, rows[1])
     if "test" in task.outside:
         strange = _answers(session, made, head, task.outside["test"]).logits
         told["out_of_scope"] = {}

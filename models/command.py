@@ -14,6 +14,32 @@ OWN = Path(__file__).parent / "data" / "utterances.tsv"
 """Sentences of our own, in none of the public sets."""
 
 
+CACHE = Path.home() / ".cache/foremesh/training"
+"""Where epochs and what teachers said are kept."""
+
+
+def common_options(parser: argparse.ArgumentParser) -> None:
+    """Add --cache, --seed and --epochs, which every training takes."""
+    parser.add_argument(
+        "--cache", type=Path, default=CACHE, metavar="DIR", help="where epochs are kept (%(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="decides every random choice (default %(default)s)"
+    )
+    parser.add_argument(
+        "--epochs", type=positive, default=0, help="passes over the data (default: what the recipe says)"
+    )
+
+
+def card_options(parser: argparse.ArgumentParser) -> None:
+    """Add --data-source, --data-licence and --version, which a card tells."""
+    for what in ("source", "licence"):
+        parser.add_argument(
+            f"--data-{what}", default="not stated", metavar="TEXT", help=f"{what} of the data, for the card"
+        )
+    parser.add_argument("--version", default="1", help="version on the cards (default %(default)s)")
+
+
 def positive(text: str) -> int:
     """A whole number above zero, for argparse."""
     number = int(text)

@@ -77,8 +77,7 @@ def hold_out(items: Sequence[Utterance], seed: int = 0) -> tuple[list[Utterance]
 
 
 class Classes:
-    """The classes of several tasks side by side. slices: each task's part of the row; outside: [tasks, classes],
-    True where a class is none of the task's."""
+    """The classes of several tasks side by side. slices: each task's part of the row."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.names: list[str] = []
@@ -87,9 +86,6 @@ class Classes:
             first = len(self.names)
             self.names += task.labels
             self.slices[task.name] = slice(first, len(self.names))
-        self.outside = np.ones((len(tasks), len(self.names)), bool)
-        for number, task in enumerate(tasks):
-            self.outside[number, self.slices[task.name]] = False
         self._index = {
             task.name: {label: self.slices[task.name].start + n for n, label in enumerate(task.labels)}
             for task in tasks

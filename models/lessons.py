@@ -34,12 +34,14 @@ class Batch(NamedTuple):
 @dataclass(frozen=True)
 class Told:
     """What a teacher says: logits [sentences, all classes] to every training sentence, in the order of the tasks,
-    and to each of its rebuilt ones [sentences, variants, all classes]. digest: tells this teacher from others."""
+    and to each of its rebuilt ones [sentences, variants, all classes]. digest: tells this teacher and
+    what it was asked from others; teacher: its name and version, for the card."""
 
     plain: NDArray[np.float32]
     rebuilt: Sequence[Sequence[str]]
     soft: NDArray[np.float32]
     digest: str = ""
+    teacher: str = ""
 
 
 class Lessons:

@@ -32,6 +32,7 @@ class Teacher:
         """cache: folder where answers are kept. Raises EntryError when a file is not what the card says, or an output
         is not there."""
         self._artefact = resolve(entry)
+        self.name = f"{entry.model}/{entry.tier}, version {entry.card.get('version', '?')}"
         verify(self._artefact)
         self._outputs = list(outputs)
         self._cache = cache
@@ -105,11 +106,9 @@ def tell(
 
     plain = teacher.logits(texts, asked(0))
     soft = [teacher.logits([row[at] for row in rebuilt], asked(at + 1)) for at in range(variants)]
-    return Told(
-        plain,
-        rebuilt,
-        np.stack(soft, axis=1) if soft else np.zeros((len(texts), 0, plain.shape[1]), np.float32),
-    )
+    said = np.stack(soft, axis=1) if soft else np.zeros((len(texts), 0, plain.shape[1]), np.float32)
+    heard = hashlib.sha256("\n".join(text for row in rebuilt for text in row).encode()).hexdigest()[:16]
+    return Told(plain, rebuilt, said, f"{teacher.digest}/{heard}", teacher.name)
 
 
 def knows(entry: Entry, tasks: Sequence[Task]) -> list[str] | None:

@@ -59,8 +59,11 @@ Report = Callable[[Now], None]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the tiers are made of. begin: the encoder that base starts from, or that the smaller ones are cut from where
-    base is not made; teacher: an entry that knows the sets, or None; epochs: instead of the recipes'; 0: theirs."""
+    """What the tiers are made of.
+
+    begin: the encoder that base starts from, or that the smaller ones are cut from where base is not made; teacher: an
+    entry that knows the sets, or None; epochs: instead of the recipes'; 0: theirs; targets: of the cards, by tier.
+    """
 
     tasks: Sequence[Task]
     own: Sequence[Utterance]
@@ -71,6 +74,7 @@ class Plan:
     epochs: int
     version: str
     about: Mapping[str, Any]
+    targets: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def make(plan: Plan, tiers: Iterable[str], model: Path, report: Report) -> dict[str, dict[str, Any]]:
@@ -99,8 +103,9 @@ def _built(
     plan: Plan, made: Made, variants: Mapping[str, Smaller], tiers: Mapping[str, str], model: Path
 ) -> dict[str, dict[str, Any]]:
     return build_entries(
-        plan.tasks, plan.own, made, variants, tiers, model, version=plan.version, about=plan.about
-    )
+        plan.tasks, plan.own, made, variants, tiers, model, version=plan.version, about=plan.about,
+        targets=plan.targets,
+    )  # fmt: skip
 
 
 def _base(plan: Plan, report: Report) -> Made:
@@ -112,14 +117,14 @@ def _base(plan: Plan, report: Report) -> Made:
 
 def _mini(plan: Plan, report: Report) -> Made:
     recipe = _recipe(MINI, plan)
-    told = _told(plan, "mini", recipe.variants, report)
+    told = heard(plan, "mini", recipe.variants, report)
     begin = student.smaller(plan.begin, plan.tasks, recipe)
     return student.make(plan.tasks, begin, told, recipe, plan.cache, said("mini", report))
 
 
 def _tiny(plan: Plan, report: Report) -> Made:
     recipe = _recipe(TINY, plan)
-    told = _told(plan, "tiny", recipe.variants * 2, report)
+    told = heard(plan, "tiny", recipe.variants * 2, report)
     return bilstm.make(plan.tasks, plan.begin, told, recipe, plan.cache, said("tiny", report))
 
 
@@ -127,7 +132,7 @@ def _recipe(recipe: R, plan: Plan) -> R:
     return dataclasses.replace(recipe, seed=plan.seed, epochs=plan.epochs or recipe.epochs)
 
 
-def _told(plan: Plan, tier: str, variants: int, report: Report) -> Told | None:
+def heard(plan: Plan, tier: str, variants: int, report: Report) -> Told | None:
     """What the plan's teacher says, None where there is none that knows the sets."""
     outputs = teacher.knows(plan.teacher, plan.tasks) if plan.teacher else None
     if plan.teacher is None or outputs is None:

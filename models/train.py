@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from models.command import OWN, answer, positive
+from models.command import CACHE, OWN, answer, card_options, common_options
 from models.corpus import Task, read_task
 from models.entries import Entry, find
 from models.intents.utterances import read_utterances
@@ -32,7 +32,6 @@ from models.intents.utterances import read_utterances
 if TYPE_CHECKING:
     from models.tiers import Now
 
-CACHE = Path.home() / ".cache/foremesh/training"
 CATALOG = Path(__file__).parent / "catalog"
 TIERS = ("base", "base-4bit", "mini", "tiny")
 """What models.tiers makes, which needs the packages for training."""
@@ -63,20 +62,8 @@ def arguments() -> argparse.Namespace:
         "--from-public", action="store_true",
         help="train base from the public MiniLM weights (`setup.py --train --weights`) and not from --base",
     )  # fmt: skip
-    parser.add_argument(
-        "--cache", type=Path, default=CACHE, metavar="DIR", help="where epochs are kept (%(default)s)"
-    )
-    for what in ("source", "licence"):
-        parser.add_argument(
-            f"--data-{what}", default="not stated", metavar="TEXT", help=f"{what} of the data, for the card"
-        )
-    parser.add_argument("--version", default="1", help="version on the cards (default %(default)s)")
-    parser.add_argument(
-        "--seed", type=int, default=1, help="decides every random choice (default %(default)s)"
-    )
-    parser.add_argument(
-        "--epochs", type=positive, default=0, help="passes over the data (default: the tier's own)"
-    )
+    card_options(parser)
+    common_options(parser)
     return parser.parse_args()
 
 
@@ -101,8 +88,9 @@ def train(
     version: str = "1",
     seed: int = 1,
     epochs: int = 0,
+    targets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Read, train and write; draws progress meanwhile. Returns the cards by tier.
+    """Read, train and write; draws progress meanwhile. Returns the cards by tier. targets: what they promise, by tier.
 
     Raises OSError or ValueError naming file and line, ModuleNotFoundError where a package for training is missing.
     """
@@ -124,6 +112,7 @@ def train(
         epochs,
         version,
         about(sets, begin.name, source, licence),
+        targets or {},
     )
     with bars() as progress:
         return making.make(plan, wanted, model, drawn(progress))

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from models.command import answer, positive
+from models.command import CACHE, answer, card_options, common_options
 from models.slots.corpus import read_set
 from models.slots.recipe import TIERS
-from models.train import CACHE, about, bars, drawn, teacher_at
+from models.train import about, bars, drawn, teacher_at
 
 
 def arguments() -> argparse.Namespace:
@@ -45,18 +45,8 @@ def arguments() -> argparse.Namespace:
         metavar="DIR",
         help="larger parser for the same intents and slots, to be taught by",
     )
-    parser.add_argument(
-        "--cache", type=Path, default=CACHE, metavar="DIR", help="where epochs are kept (%(default)s)"
-    )
-    for what in ("source", "licence"):
-        parser.add_argument(
-            f"--data-{what}", default="not stated", metavar="TEXT", help=f"{what} of the data, for the card"
-        )
-    parser.add_argument("--version", default="1", help="version on the card (default %(default)s)")
-    parser.add_argument(
-        "--seed", type=int, default=1, help="decides every random choice (default %(default)s)"
-    )
-    parser.add_argument("--epochs", type=positive, help="passes over the data (default: the tier's own)")
+    card_options(parser)
+    common_options(parser)
     return parser.parse_args()
 
 
@@ -72,7 +62,7 @@ def train(
     licence: str = "not stated",
     version: str = "1",
     seed: int = 1,
-    epochs: int | None = None,
+    epochs: int = 0,
 ) -> dict[str, Any]:
     """Read, train and write MODEL/TIER; draws progress meanwhile. Returns the card.
 

@@ -73,7 +73,11 @@ def make(
         tokenizer=tokenizer,
         longest=used.longest,
         structure=sizes(best.encoder),
-        training={**dataclasses.asdict(used), "seconds": round(trained.seconds)},
+        training={
+            **dataclasses.asdict(used),
+            "seconds": round(trained.seconds),
+            "teacher": told.teacher if told else "",
+        },
     )
 
 

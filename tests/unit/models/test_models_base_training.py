@@ -16,40 +16,19 @@ import pytest
 pytest.importorskip("jax", reason="training needs the lock `train`", exc_type=ImportError)
 pytest.importorskip("onnx_ir", reason="training needs the lock `train`")
 
-from models import build, entries, evaluate, teacher, tiers, train
+from models import build, entries, evaluate, teacher, tiers
 from models.corpus import Task
 from models.intents import measure
-from models.intents.vocabulary import train_vocabulary
 from models.methods.quantise import int8
 from models.minilm import start, student
 from models.minilm.export import export
-from models.minilm.network import Encoder, Linear
+from models.minilm.network import Linear
 from models.minilm.recipe import Recipe
 from models.minilm.restore import restore
-from tests.unit.models.encoders import random_encoder
 from tests.unit.models.sets import task, write
+from tests.unit.models.small_base import ABOUT, FAST, FEATURES, LONGEST, encoder, make_base
 
 REPO = Path(__file__).resolve().parents[3]
-FEATURES, HEADS, UNITS, LONGEST, LAYERS = 32, 4, 64, 32, 2
-FAST = Recipe(
-    epochs=6,
-    batch=32,
-    longest=LONGEST,
-    rate=3e-3,
-    head_rate=1e-2,
-    dropout=0.0,
-    averaging=0.8,
-    alpha=0.5,
-    variants=0,
-)
-ABOUT = train.about([], "nothing", "this file", "none")
-
-
-def encoder(vocabulary: int) -> Encoder:
-    return random_encoder(
-        vocabulary=vocabulary, longest=LONGEST, features=FEATURES, heads=HEADS, size=FEATURES // HEADS, units=UNITS,
-        layers=LAYERS, spread=0.2,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +39,7 @@ def tasks() -> list[Task]:
 @pytest.fixture(scope="module")
 def base(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The entry intent/base of a catalog of its own."""
-    folder = tmp_path_factory.mktemp("catalog")
-    tokenizer = train_vocabulary((item.text for one in tasks for item in one.train), 200)
-    begin = start.Start(encoder(tokenizer.get_vocab_size()), tokenizer, {}, "random")
-    made = student.make(tasks, begin, None, FAST, folder / "cache", lambda now: None)
-    variants = {"int8": tiers.INT8, "int4": tiers.INT4}
-    build.build_entries(
-        tasks, tasks[0].test, made, variants, {"base": "int8", "base-4bit": "int4"}, folder / "intent", version="1",
-        about=ABOUT,
-    )  # fmt: skip
-    return folder / "intent/base"
+    return make_base(tasks, tmp_path_factory.mktemp("catalog"))
 
 
 @pytest.fixture(scope="module")

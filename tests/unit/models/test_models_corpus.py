@@ -73,7 +73,6 @@ def test_classes_stand_side_by_side_and_each_task_sees_its_own() -> None:
     assert classes.names == ["x", "y", "x", "y", "z"]
     assert (classes.slices["one"], classes.slices["two"]) == (slice(0, 2), slice(2, 5))
     assert classes.targets(two, two.train).tolist() == [2, 4, 3]
-    assert classes.outside.tolist() == [[False, False, True, True, True], [True, True, False, False, False]]
 
 
 def test_hold_out_keeps_every_sentence_once() -> None:
