@@ -37,6 +37,10 @@ MINI = EncoderRecipe(
 TINY = LstmRecipe(
     epochs=24, batch=128, vocabulary=5200, alpha=0.9, variants=4, weight_decay=0.02, embedding_dropout=0.2,
 )  # fmt: skip
+PIECES_A_CLASS, CLASSES = 5, 64
+"""Pieces of words that take the room in the file of a class of the head, and the classes that TINY's vocabulary leaves
+room for."""
+
 WORDS = 10_000
 """Words whose neighbours a rebuilt sentence may use."""
 
@@ -124,6 +128,8 @@ def _mini(plan: Plan, report: Report) -> Made:
 
 def _tiny(plan: Plan, report: Report) -> Made:
     recipe = _recipe(TINY, plan)
+    more = sum(len(task.labels) for task in plan.tasks) - CLASSES
+    recipe = dataclasses.replace(recipe, vocabulary=recipe.vocabulary - PIECES_A_CLASS * max(0, more))
     told = heard(plan, "tiny", recipe.variants * 2, report)
     return bilstm.make(plan.tasks, plan.begin, told, recipe, plan.cache, said("tiny", report))
 

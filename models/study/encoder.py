@@ -27,7 +27,7 @@ RECIPE = Recipe(epochs=2, batch=64, rate=1e-4, head_rate=2e-4, averaging=0.98, s
 """Getting back what a method cost: short, for base was fine-tuned long enough."""
 
 LIGHT = dataclasses.replace(
-    RECIPE, epochs=8, rate=3e-4, head_rate=1e-3, averaging=0.99, alpha=0.9, temperature=2.0, variants=1
+    RECIPE, epochs=5, rate=3e-4, head_rate=1e-3, averaging=0.99, alpha=0.9, temperature=2.0, variants=1
 )
 """Half of the layers gone is more to get back."""
 

@@ -39,6 +39,11 @@ class Card(msgspec.Struct, frozen=True):
         """The entry's key in the registry: `<model>.<tier>`."""
         return f"{self.model}.{self.tier}"
 
+    @property
+    def tokenizer(self) -> str:
+        """What tells its tokenizer from every other: the first 16 digits of the file's SHA-256."""
+        return self.sha256.get("tokenizer.json", "")[:16].lower()
+
     def summary(self) -> dict[str, Any]:
         """Return what `GET /v1/models` and the registry tell: the card without its lists of labels and hashes."""
         told = {key: value for key, value in self.facts.items() if key not in ("labels", "sha256", "heads")}

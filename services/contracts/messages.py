@@ -14,18 +14,22 @@ from msgspec import Raw, Struct
 
 
 class TokenizeRequest(Struct):
-    """Routing asks tokenization; without `tier` the model's default tier is meant."""
+    """Routing asks tokenization; without `tier` the model's default tier is meant. `tokenizer` names the one that
+    inference wants the ids of, where that is known."""
 
     model: str
     texts: list[str]
     tier: str | None = None
+    tokenizer: str | None = None
 
 
 class TokenizeReply(Struct):
-    """Token ids per text, in order; `truncated` tells whose text was longer than the model reads."""
+    """Token ids per text, in order; `truncated` tells whose text was longer than the model reads, `tokenizer` whose
+    ids they are."""
 
     ids: list[list[int]]
     truncated: list[bool]
+    tokenizer: str = ""
 
 
 class InferItem(Struct):
@@ -37,11 +41,12 @@ class InferItem(Struct):
 
 
 class InferRequest(Struct):
-    """Routing asks inference."""
+    """Routing asks inference. `tokenizer` names the one that made the ids; others than the model's are refused."""
 
     model: str
     tier: str
     items: list[InferItem]
+    tokenizer: str | None = None
 
 
 class InferRequestRaw(Struct):
@@ -50,6 +55,7 @@ class InferRequestRaw(Struct):
     model: str
     tier: str
     items: list[Raw]
+    tokenizer: str | None = None
 
 
 class Alternative(Struct):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from services.common.app import run
 from services.inference.app import create
+from services.inference.memory import one_arena
 from services.inference.settings import Settings
 
+one_arena()
 run(Settings, create)

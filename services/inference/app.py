@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 from services.common import telemetry
 from services.common.app import create_app
 from services.common.asgi import Receive, Scope, Send, header_text, read_body, send_json
-from services.common.catalog import CatalogError, read_card
+from services.common.catalog import Card
 from services.common.dapr import Dapr
 from services.common.decode import decode
 from services.common.openapi import describe
@@ -29,6 +30,7 @@ from services.contracts.messages import (
 from services.inference.batching import ITEMS, Batcher
 from services.inference.model import Model, Query
 from services.inference.registry import keep_registered
+from services.inference.repository import Held, Repository
 from services.inference.settings import Settings
 
 MAX_TOP_K = 10
@@ -40,37 +42,33 @@ _encoder = msgspec.json.Encoder()
 
 
 class Inference:
-    """The route of the service, over the model it was given."""
+    """The route of the service, over the models of its catalog."""
 
-    def __init__(self, settings: Settings, model: Model, tracer: Tracer) -> None:
+    def __init__(self, settings: Settings, tracer: Tracer) -> None:
         self._settings = settings
-        self._model = model
         self._tracer = tracer
-        self.batcher = Batcher(
-            model.run,
-            max_batch=model.max_batch,
-            queue_items=settings.queue_items,
-            observe=self._observe,
+        self.repository = Repository(
+            settings.catalog,
+            self._make,
+            pinned=[f"{settings.model}.{settings.tier}"],
+            memory_mb=settings.memory_mb,
+            idle_s=settings.idle_s,
         )
 
     async def infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `POST /v1/infer`; a plain ASGI route."""
         body = await read_body(receive, self._settings.max_body_bytes)
-        card = self._model.card
         span = telemetry.begin(
             self._tracer, "infer", header_text(scope, b"traceparent"), kind=SpanKind.SERVER
         )
         try:
-            model, tier, items = self._read(body)
-            if model != card.model or tier != card.tier:
-                raise Problem(
-                    404,
-                    "unknown-model",
-                    "Unknown model",
-                    f"model '{model}.{tier}' is not served by {self._settings.instance} ({card.key})",
-                    known=[card.key],
-                )
-            outcomes = await self._outcomes(items, span)
+            model, tier, tokenizer, items = self._read(body)
+            held = await self._take(f"{model}.{tier}", tokenizer)
+            try:
+                outcomes = await self._outcomes(held, items, span)
+            finally:
+                self.repository.leave(held)
+            card = held.card
             if span is not None:
                 span.set_attributes(
                     {
@@ -88,29 +86,52 @@ class Inference:
             if span is not None:
                 span.end()
 
-    def _read(self, body: bytes) -> tuple[str, str, list[InferItem | InferOutcome]]:
-        """Return model, tier and items; what is no item stands there as the 400 it gets."""
+    async def _take(self, key: str, tokenizer: str | None) -> Held:
+        """Return the model for a call with ids of `tokenizer`. Raises the 409 `Problem` tokenizer-changed where it
+        reads others: they would be other words."""
+        held = await self.repository.take(key)
+        if tokenizer is None or tokenizer == held.card.tokenizer:
+            return held
+        self.repository.leave(held)
+        await self.repository.look()  # tokenization may have seen a new version first
+        held = await self.repository.take(key)
+        if tokenizer == held.card.tokenizer:
+            return held
+        self.repository.leave(held)
+        raise Problem(
+            409,
+            "tokenizer-changed",
+            "Tokenizer changed",
+            f"the ids are of the tokenizer {tokenizer[:16]!r}, {key} version {held.card.version} reads those of "
+            f"{held.card.tokenizer!r}; tokenize again",
+            tokenizer=held.card.tokenizer,
+        )
+
+    def _read(self, body: bytes) -> tuple[str, str, str | None, list[InferItem | InferOutcome]]:
+        """Return model, tier, tokenizer and items; what is no item stands there as the 400 it gets."""
         items: list[InferItem | InferOutcome]
         try:
             request = decode(_requests, body)
         except Problem:
             raw = decode(_raw_requests, body)
-            model, tier = raw.model, raw.tier
+            model, tier, tokenizer = raw.model, raw.tier, raw.tokenizer
             items = [_read_item(item) for item in raw.items]
         else:
-            model, tier = request.model, request.tier
+            model, tier, tokenizer = request.model, request.tier, request.tokenizer
             items = list(request.items)
         if len(items) > self._settings.max_items:
             detail = f"items: {len(items)} in one call, at most {self._settings.max_items} are taken"
             raise Problem(400, "out-of-range", "Out of range", detail, field="items")
-        return model, tier, items
+        return model, tier, tokenizer, items
 
-    async def _outcomes(self, items: list[InferItem | InferOutcome], span: Span | None) -> list[InferOutcome]:
+    async def _outcomes(
+        self, held: Held, items: list[InferItem | InferOutcome], span: Span | None
+    ) -> list[InferOutcome]:
         outcomes: list[InferOutcome | None] = []
         queries: list[Query] = []
         deadlines_s: list[float] = []
         for item in items:
-            outcome = item if isinstance(item, InferOutcome) else self._refusal(item)
+            outcome = item if isinstance(item, InferOutcome) else _refusal(held.model, item)
             outcomes.append(outcome)
             if outcome is None and isinstance(item, InferItem):
                 queries.append(Query(item.ids, item.top_k))
@@ -118,19 +139,24 @@ class Inference:
         refused = len(items) - len(queries)
         if refused:
             ITEMS.labels("refused").inc(refused)
-        ran = iter(await self.batcher.submit(queries, deadlines_s, span) if queries else ())
+        ran = iter(await held.batcher.submit(queries, deadlines_s, span) if queries else ())
         return [next(ran) if outcome is None else outcome for outcome in outcomes]
 
-    def _refusal(self, item: InferItem) -> InferOutcome | None:
-        if not 1 <= item.top_k <= MAX_TOP_K:
-            why: str | None = f"top_k is {item.top_k}; it must be 1..{MAX_TOP_K}"
-        else:
-            why = self._model.refuse(item.ids)
-        return None if why is None else InferOutcome(400, reason="refused", detail=why)
+    def _make(self, card: Card) -> Held:
+        settings = self._settings
+        model = Model(card, max_batch=settings.max_batch, threads=settings.threads)
+        batcher = Batcher(
+            model.run,
+            max_batch=model.max_batch,
+            queue_items=settings.queue_items,
+            observe=partial(self._observe, card),
+        )
+        return Held(model, batcher)
 
-    def _observe(self, note: Any, of_parcel: int, of_run: int, start_ns: int, end_ns: int) -> None:
+    def _observe(
+        self, card: Card, note: Any, of_parcel: int, of_run: int, start_ns: int, end_ns: int
+    ) -> None:
         """Make the span of one run, under the span of a call that took part in it."""
-        card = self._model.card
         run = telemetry.begin(
             self._tracer,
             "run",
@@ -142,12 +168,20 @@ class Inference:
                 "tier": card.tier,
                 "version": card.version,
                 "replica": self._settings.instance,
-                "queue.left": self.batcher.queued,
+                "queue.left": self.repository.queued,
             },
             start_ns=start_ns,
         )
         if run is not None:
             run.end(end_ns)
+
+
+def _refusal(model: Model, item: InferItem) -> InferOutcome | None:
+    if not 1 <= item.top_k <= MAX_TOP_K:
+        why: str | None = f"top_k is {item.top_k}; it must be 1..{MAX_TOP_K}"
+    else:
+        why = model.refuse(item.ids)
+    return None if why is None else InferOutcome(400, reason="refused", detail=why)
 
 
 def _read_item(raw: msgspec.Raw) -> InferItem | InferOutcome:
@@ -160,37 +194,29 @@ def _read_item(raw: msgspec.Raw) -> InferItem | InferOutcome:
 def create(settings: Settings) -> FastAPI:
     """Return the service's app; raises `CatalogError` when the catalog entry cannot be used."""
     tracer = telemetry.setup(settings)
-    folder = settings.catalog / settings.model / settings.tier
-    if not folder.is_dir():
-        known = sorted(path.parent.name for path in (settings.catalog / settings.model).glob("*/card.json"))
-        raise CatalogError(
-            f"model '{settings.model}.{settings.tier}' is not in the catalog {settings.catalog}; tiers of "
-            f"{settings.model!r} there: {', '.join(known) or 'none'}; set FOREMESH_MODEL, FOREMESH_TIER or "
-            "FOREMESH_CATALOG"
-        )
-    model = Model(read_card(folder), max_batch=settings.max_batch, threads=settings.threads)
-    service = Inference(settings, model, tracer)
+    service = Inference(settings, tracer)
+    repository = service.repository
+    repository.preload()
     dapr = Dapr(settings, connections=2)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.batcher.start()
+        repository.start()
         await dapr.start()
-        registering = None
+        tasks = [asyncio.create_task(repository.watch(settings.catalog_every_s))]
         if settings.dapr_http_port:
-            registering = asyncio.create_task(
-                keep_registered(
-                    dapr,
-                    model.card,
-                    settings.instance,
-                    every_s=settings.registry_every_s,
-                    attempts=settings.registry_attempts,
-                )
+            registering = keep_registered(
+                dapr,
+                lambda: [held.card for held in repository.held.values()],
+                settings.instance,
+                every_s=settings.registry_every_s,
+                attempts=settings.registry_attempts,
             )
+            tasks.append(asyncio.create_task(registering))
         yield
-        if registering is not None:
-            registering.cancel()
-        service.batcher.close()
+        for task in tasks:
+            task.cancel()
+        await repository.close()
         await dapr.close()
         telemetry.flush()
 
@@ -198,7 +224,7 @@ def create(settings: Settings) -> FastAPI:
         settings,
         title="Foremesh inference",
         lifespan=lifespan,
-        ready=lambda: service.batcher.alive,
+        ready=lambda: repository.ready,
         hot={"/v1/infer": service.infer},
     )
 
@@ -206,6 +232,10 @@ def create(settings: Settings) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> dict[str, list[dict[str, Any]]]:
-        return {"models": [model.card.summary()]}
+        return {
+            "models": [
+                card.summary() | {"loaded": key in repository.held} for key, card in repository.cards.items()
+            ]
+        }
 
     return app

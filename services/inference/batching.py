@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
 from services.common.telemetry import logger
 from services.contracts.messages import InferOutcome
@@ -21,7 +21,6 @@ from services.inference.model import Query
 
 log = logger("foremesh.inference")
 
-DEPTH = Gauge("foremesh_inference_queue_depth", "Items that wait for a run.")
 BATCH = Histogram("foremesh_inference_batch_size", "Items per run.", buckets=(1, 2, 4, 8, 16, 32, 64, 128))
 RUN = Histogram(
     "foremesh_inference_run_seconds",
@@ -82,7 +81,6 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seconds_per_item = 0.001
         self._outcomes = {code: ITEMS.labels(name) for code, name in _NAMES.items()}
-        DEPTH.set_function(lambda: len(self._queue))
 
     @property
     def queued(self) -> int:

@@ -1,10 +1,11 @@
-"""Tells the mesh, through the state store `registry`, which model this replica serves."""
+"""Tells the mesh, through the state store `registry`, which models this replica serves."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
+from collections.abc import Callable, Iterable
 
 from services.common.catalog import Card
 from services.common.dapr import Dapr, DaprUnavailable, StateItem
@@ -15,15 +16,18 @@ log = logger("foremesh.inference")
 STORE = "registry"
 
 
-async def keep_registered(dapr: Dapr, card: Card, replica: str, *, every_s: float, attempts: int) -> None:
-    """Register `card` now and every `every_s` seconds, for ever.
+async def keep_registered(
+    dapr: Dapr, cards: Callable[[], Iterable[Card]], replica: str, *, every_s: float, attempts: int
+) -> None:
+    """Register what `cards` gives now and every `every_s` seconds, for ever.
 
     An entry lives for five rounds, so that a model which nobody serves any more leaves the registry. One
     round makes up to `attempts` attempts, with growing, jittered pauses; a registry that is away never hurts
     an answer.
     """
     while True:
-        await _register(dapr, card, replica, ttl_s=max(10, round(5 * every_s)), attempts=attempts)
+        for card in cards():
+            await _register(dapr, card, replica, ttl_s=max(10, round(5 * every_s)), attempts=attempts)
         await asyncio.sleep(every_s)
 
 

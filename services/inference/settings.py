@@ -11,14 +11,34 @@ class Settings(ServiceSettings):
     """What inference is told by its environment."""
 
     app_id: str = Field(default="inference", description="Dapr app-id of this service.")
-    model: str = Field(default="intent", description="Model of the catalog that this replica serves.")
-    tier: str = Field(default="tiny", description="Tier of the model that this replica serves.")
+    model: str = Field(
+        default="intent",
+        description="Model of the catalog that is loaded at the start and stays; others come when asked for.",
+    )
+    tier: str = Field(default="tiny", description="Its tier.")
     queue_items: int = Field(
         default=512, ge=1, description="Items that may wait for a run; more are shed with a 503."
     )
     max_batch: int = Field(default=32, ge=1, description="Items that go into one run at most.")
     max_items: int = Field(default=256, ge=1, description="Items in one call; more are refused.")
     threads: int = Field(default=1, ge=1, description="Threads that ONNX Runtime uses inside one run.")
+    memory_mb: float = Field(
+        default=0.0,
+        ge=0,
+        description="Resident memory, 10^6 bytes, beyond which a model is loaded only when another one goes; 0: no "
+        "bound.",
+    )
+    idle_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds without a call after which a model goes from memory; FOREMESH_MODEL.FOREMESH_TIER "
+        "stays. 0: never.",
+    )
+    catalog_every_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="Seconds between two looks at the catalog, at idle models and at the memory.",
+    )
     registry_every_s: float = Field(
         default=60.0, gt=0, description="Seconds between two registrations of the model in the registry."
     )

@@ -42,6 +42,13 @@ _encoder = msgspec.json.Encoder()
 _tokenized = msgspec.json.Decoder(TokenizeReply)
 _inferred = msgspec.json.Decoder(InferReply)
 
+
+class _Changed(msgspec.Struct):
+    tokenizer: str
+
+
+_changed = msgspec.json.Decoder(_Changed)
+
 log = logger("foremesh.routing")
 
 R = TypeVar("R")
@@ -56,19 +63,36 @@ class Unreachable(Exception):
         self.why = why
 
 
+class Stale(Exception):
+    """The ids are of another tokenizer than the model's, which is `tokenizer`: a new version is just coming in."""
+
+    def __init__(self, tokenizer: str) -> None:
+        super().__init__(f"the model reads ids of the tokenizer {tokenizer}")
+        self.tokenizer = tokenizer
+
+
 class Text(NamedTuple):
-    """A text on its way to tokenization; `deadline` is in `time.perf_counter` seconds."""
+    """A text on its way to tokenization; `deadline` is in `time.perf_counter` seconds. tokenizer: the one that is
+    wanted, where it is known."""
 
     text: str
     deadline: float
     traceparent: str | None
     span: Span | None
+    tokenizer: str | None = None
+
+
+class Tokens(NamedTuple):
+    """A text's token ids, and whose they are."""
+
+    ids: list[int]
+    tokenizer: str
 
 
 class Ids(NamedTuple):
     """Token ids on their way to inference."""
 
-    ids: list[int]
+    tokens: Tokens
     top_k: int
     deadline: float
     traceparent: str | None
@@ -103,13 +127,13 @@ class Hops:
         self._replica = settings.instance
         self._tracer = tracer
         self._reach = reach
-        self.tokenize: Coalescer[Text, list[int]] = Coalescer(
+        self.tokenize: Coalescer[Text, Tokens] = Coalescer(
             self._tokenize,
             max_batch=settings.max_batch,
             max_in_flight=settings.tokenization_calls,
             max_queue=settings.queue_items,
         )
-        self.infer: Coalescer[Ids, Inferred] = Coalescer(
+        self.infer: Coalescer[Ids, Inferred | Exception] = Coalescer(
             self._infer,
             max_batch=settings.max_batch,
             max_in_flight=settings.inference_calls,
@@ -123,24 +147,43 @@ class Hops:
         await self.tokenize.close()
         await self.infer.close()
 
-    async def _tokenize(self, texts: list[Text]) -> list[list[int]]:
-        request = TokenizeRequest(self._card.model, [text.text for text in texts], self._card.tier)
+    async def _tokenize(self, texts: list[Text]) -> list[Tokens]:
+        wanted = next((text.tokenizer for text in texts if text.tokenizer), None)
+        request = TokenizeRequest(self._card.model, [text.text for text in texts], self._card.tier, wanted)
         body = await self._ask(TOKENIZATION, "v1/tokenize", _encoder.encode(request), texts)
         reply = self._read(TOKENIZATION, _tokenized, body)
         if len(reply.ids) != len(texts):
             raise self._failed(TOKENIZATION, f"it answered {len(reply.ids)} of {len(texts)} texts")
-        return reply.ids
+        return [Tokens(ids, reply.tokenizer) for ids in reply.ids]
 
-    async def _infer(self, items: list[Ids]) -> list[Inferred]:
+    async def _infer(self, items: list[Ids]) -> list[Inferred | Exception]:
+        tokenizers = {item.tokens.tokenizer for item in items}
+        if len(tokenizers) > 1:
+            return await self._infer_apart(items)
         now = time.perf_counter()
-        asked = [InferItem(item.ids, item.top_k, round((item.deadline - now) * 1e3, 1)) for item in items]
-        request = InferRequest(self._card.model, self._card.tier, asked)
+        asked = [
+            InferItem(item.tokens.ids, item.top_k, round((item.deadline - now) * 1e3, 1)) for item in items
+        ]
+        request = InferRequest(self._card.model, self._card.tier, asked, tokenizers.pop())
         body = await self._ask(INFERENCE, "v1/infer", _encoder.encode(request), items)
         reply = self._read(INFERENCE, _inferred, body)
         if len(reply.items) != len(items):
             raise self._failed(INFERENCE, f"it answered {len(reply.items)} of {len(items)} items")
         self._seen[reply.replica] = time.monotonic()
         return [Inferred(outcome, reply.version, reply.replica) for outcome in reply.items]
+
+    async def _infer_apart(self, items: list[Ids]) -> list[Inferred | Exception]:
+        """A call for each tokenizer: while a new version comes in there are ids of two."""
+        found: dict[int, Inferred | Exception] = {}
+        for tokenizer in sorted({item.tokens.tokenizer for item in items}):
+            places = [at for at, item in enumerate(items) if item.tokens.tokenizer == tokenizer]
+            answers: list[Inferred | Exception]
+            try:
+                answers = await self._infer([items[at] for at in places])
+            except Exception as error:  # it is those items' result
+                answers = [error] * len(places)
+            found |= zip(places, answers, strict=True)
+        return [found[at] for at in range(len(items))]
 
     def _replicas_at_work(self) -> int:
         """How many replicas of inference have answered lately: Dapr picks one for each call and tells nobody how
@@ -177,6 +220,9 @@ class Hops:
             if reply.status == 503 and b'/problems/overloaded"' in reply.body:
                 CALLS.labels(app, "overloaded").inc()
                 raise overloaded(f"{app} has no room for more work")
+            if reply.status == 409 and b'/problems/tokenizer-changed"' in reply.body:
+                CALLS.labels(app, "stale").inc()
+                raise Stale(_changed.decode(reply.body).tokenizer)
             if reply.status != 200:
                 said = reply.body[:200].decode("utf-8", "replace")
                 raise self._failed(app, f"status {reply.status}: {said}")

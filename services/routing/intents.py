@@ -25,6 +25,7 @@ from services.routing.hops import (
     Ids,
     Inferred,
     Reach,
+    Stale,
     Text,
     Unreachable,
     refusal,
@@ -157,9 +158,24 @@ class Intents:
             outcomes[request.at] = self._outcome(card, request, received, stored)
 
     async def _through(self, hops: Hops, requests: list[Request], received: float) -> None:
-        tokenized = await hops.tokenize.submit_many(
-            [Text(one.asked.text, one.deadline, one.traceparent, one.span) for one in requests]
-        )
+        await self._hop(hops, requests, received)
+        stale = [request for request in requests if isinstance(request.result, Stale)]
+        if stale:
+            # Once: the words are cut again as the model that is there now reads them.
+            await self._hop(hops, stale, received)
+
+    async def _hop(self, hops: Hops, requests: list[Request], received: float) -> None:
+        texts = [
+            Text(
+                one.asked.text,
+                one.deadline,
+                one.traceparent,
+                one.span,
+                one.result.tokenizer if isinstance(one.result, Stale) else None,
+            )
+            for one in requests
+        ]
+        tokenized = await hops.tokenize.submit_many(texts)
         now = time.perf_counter()
         going: list[Request] = []
         ids: list[Ids] = []
@@ -193,7 +209,7 @@ class Intents:
             if result.outcome.status == 200:
                 return self._answered(card, request, result, received)
             return refused(refusal(INFERENCE, result.outcome), request.traceparent, request.span)
-        if isinstance(result, Unreachable | TooLate):
+        if isinstance(result, Unreachable | TooLate | Stale):
             kept = self._answers.find(card, request.asked.text)
             source = "redis" if kept is None else "memory"
             kept = kept or stored.get(request.asked.text)
@@ -210,6 +226,10 @@ class Intents:
         if isinstance(result, TooLate) or request.deadline <= time.perf_counter():
             budget_ms = round((request.deadline - received) * 1e3)
             return problems.deadline_exceeded(f"the latency budget of {budget_ms} ms ran out")
+        if isinstance(result, Stale):
+            return problems.unavailable(
+                "tokenization and inference have different versions of the model; try again"
+            )
         if isinstance(result, Unreachable):
             return problems.unavailable(
                 f"{result.app} cannot be reached, and no recent answer is known for this text"

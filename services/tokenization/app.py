@@ -69,6 +69,10 @@ class Tokenization:
                     field="texts",
                 )
             vocabulary = self._vocabularies.find(request.model, request.tier)
+            if request.tokenizer and request.tokenizer != vocabulary.card.tokenizer:
+                # Inference saw a new version first.
+                await self._vocabularies.look()
+                vocabulary = self._vocabularies.find(request.model, request.tier)
             characters = sum(map(len, texts))
             if characters <= self._settings.inline_characters:
                 ids, truncated = vocabulary.encode(texts)
@@ -90,7 +94,7 @@ class Tokenization:
                         "replica": self._settings.instance,
                     }
                 )
-            await send_json(send, _encoder.encode(TokenizeReply(ids, truncated)))
+            await send_json(send, _encoder.encode(TokenizeReply(ids, truncated, vocabulary.card.tokenizer)))
         finally:
             if span is not None:
                 span.end()

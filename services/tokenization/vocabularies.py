@@ -63,6 +63,7 @@ class Vocabularies:
     def __init__(self, catalog: Path, preferred_tier: str) -> None:
         self._catalog = catalog
         self._preferred = preferred_tier
+        self._looking = asyncio.Lock()
         self._stamp = catalog_stamp(catalog)
         self._entries = _load(catalog, {})
 
@@ -105,9 +106,14 @@ class Vocabularies:
         """
         while True:
             await asyncio.sleep(every_s)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look at the catalog now, and take what changed."""
+        async with self._looking:
             stamp = catalog_stamp(self._catalog)
             if stamp == self._stamp:
-                continue
+                return
             try:
                 self._entries = await asyncio.to_thread(_load, self._catalog, self._entries)
             except CatalogError as error:

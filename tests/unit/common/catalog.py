@@ -73,9 +73,10 @@ def write_model(path: Path, classes: int = len(LABELS), seed: int = 0) -> None:
     onnx.save(model, str(path))
 
 
-def write_tokenizer(path: Path) -> None:
-    """Write a word-level tokenizer over `WORDS`."""
-    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="[UNK]"))
+def write_tokenizer(path: Path, *, backwards: bool = False) -> None:
+    """Write a word-level tokenizer over `WORDS`; `backwards` gives the words other ids."""
+    words = [*WORDS[:2], *WORDS[:1:-1]] if backwards else WORDS
+    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(path))

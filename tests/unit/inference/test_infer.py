@@ -124,6 +124,36 @@ def test_concurrent_calls_are_not_mixed_up_and_the_queue_sheds(catalog: Path) ->
     with_app(create(settings(catalog, queue_items=16)), test)
 
 
+def test_ids_of_another_tokenizer_are_refused(catalog: Path) -> None:
+    async def test(client: httpx.AsyncClient) -> None:
+        body = {"model": "intent", "tier": "tiny", "items": [item(5)]}
+        refused = await client.post("/v1/infer", json=body | {"tokenizer": "0" * 16})
+        wanted = problem(refused, 409, "tokenizer-changed")["tokenizer"]
+        assert len(wanted) == 16
+        assert (await client.post("/v1/infer", json=body | {"tokenizer": wanted})).status_code == 200
+
+    with_app(create(settings(catalog)), test)
+
+
+def test_another_model_of_the_catalog_is_loaded_when_it_is_asked_for(tmp_path: Path) -> None:
+    for tier in ("tiny", "mini"):
+        write_entry(tmp_path, tier=tier)
+
+    async def test(client: httpx.AsyncClient) -> None:
+        async def loaded() -> dict[str, bool]:
+            models = (await client.get("/v1/models")).json()["models"]
+            return {model["tier"]: model["loaded"] for model in models}
+
+        assert await loaded() == {"mini": False, "tiny": True}
+        response = await client.post(
+            "/v1/infer", json={"model": "intent", "tier": "mini", "items": [item(5)]}
+        )
+        assert (response.status_code, response.json()["tier"]) == (200, "mini")
+        assert await loaded() == {"mini": True, "tiny": True}
+
+    with_app(create(settings(tmp_path)), test)
+
+
 def test_what_happened_is_in_the_metrics(catalog: Path) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         await infer(client, item(5), item(-1))

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.unit.common.catalog import LABELS, write_entry
+from tests.unit.common.catalog import LABELS, write_card, write_entry, write_tokenizer
 from tests.unit.common.client import validate
 from tests.unit.routing.collector import Collector
 from tests.unit.routing.processes import ROOT, Service, request_path
@@ -249,3 +249,27 @@ def test_a_wrong_setting_ends_the_start_naming_it_its_value_and_the_way_out(tmp_
     said = service.log.read_text()
     assert "FOREMESH_WATCH_S='soon': Input should be a valid number" in said
     assert "`foremesh settings`" in said and "Traceback" not in said
+
+
+def test_a_new_tokenizer_never_feeds_an_old_model_nor_an_old_one_a_new(tmp_path: Path) -> None:
+    """Whoever sees the new version first, words are cut again and the request is answered, by the new model."""
+    catalog = tmp_path / "catalog"
+    folder = write_entry(catalog)
+    for first, second in (("inference", "tokenization"), ("tokenization", "inference")):
+        write_card(folder, version="1")
+        # One of them looks all the time, the other not in the time of a test.
+        seconds = {
+            "inference": {"FOREMESH_CATALOG_EVERY_S": "0.05" if first == "inference" else "600"},
+            "tokenization": {"FOREMESH_WATCH_S": "0.05" if first == "tokenization" else "600"},
+        }
+        with request_path(catalog, tmp_path, **seconds["inference"], **seconds["tokenization"]) as services:
+            body = {"text": "turn on the light"}
+            assert services["routing"].ask("POST", "/v1/intents", body)[1]["version"] == "1"
+            write_tokenizer(folder / "tokenizer.json", backwards=first == "inference")
+            write_card(folder, version=f"{second} is late")
+            deadline = time.monotonic() + 20
+            while (found := services["routing"].ask("POST", "/v1/intents", body))[1]["version"] == "1":
+                assert time.monotonic() < deadline
+                assert found[0] == 200
+            assert (found[0], found[1]["version"]) == (200, f"{second} is late")
+            assert found[1]["degraded"] is False

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from services.common.catalog import CatalogError
+from services.common.catalog import CatalogError, read_card
 from services.tokenization.app import create
 from services.tokenization.settings import Settings
 from services.tokenization.vocabularies import Vocabularies
@@ -52,7 +52,9 @@ def test_texts_become_ids_in_order_cut_at_what_the_model_reads(catalog: Path) ->
         ]
         assert answer["ids"][2] == answer["ids"][3] == [at("w1")] * MAX_TOKENS
         assert answer["truncated"] == [False, False, True, False]
-        assert await tokenize(client) == {"ids": [], "truncated": []}
+        nothing = await tokenize(client)
+        assert (nothing["ids"], nothing["truncated"]) == ([], [])
+        assert nothing["tokenizer"] == answer["tokenizer"] == read_card(catalog / "intent/tiny").tokenizer
         assert (await tokenize(client, "turn", tier="tiny"))["ids"] == [[at("turn")]]
 
     with_app(create(settings(catalog)), test)
