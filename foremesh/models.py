@@ -15,6 +15,7 @@ from rich.table import Table
 
 from deploy.local.settings import REPO
 from foremesh.mesh import Failed
+from foremesh.models_serve import serve
 from foremesh.models_train import train
 from foremesh.options import USAGE, Json, exits
 from models import entries, evaluate
@@ -33,10 +34,11 @@ Catalog = Annotated[
 Model = Annotated[str, typer.Option(help="Name of the model.")]
 
 app = typer.Typer(
-    help="Look at the models of the catalog, measure one on sentences of your own, train your own.",
+    help="Look at the models of the catalog, serve them, measure one on sentences of your own, train your own.",
     no_args_is_help=True,
 )
 app.command()(train)
+app.command()(serve)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from services.autoscaler.observation import Observation
 from services.autoscaler.outbox import Outbox
 from services.autoscaler.policies import Policy, PolicyOptions, policy_from
 from services.autoscaler.senses import Senses
-from services.common.telemetry import logger
+from services.common.logs import logger
 
 log = logger("foremesh.autoscaler")
 

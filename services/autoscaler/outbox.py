@@ -11,7 +11,7 @@ import msgspec
 
 from services.autoscaler.gauges import DROPPED
 from services.common.dapr import Dapr, DaprUnavailable, StateItem
-from services.common.telemetry import logger
+from services.common.logs import logger
 
 TOPIC = "decisions"
 STORE = "scaling"

@@ -38,9 +38,9 @@ from services.common.asgi import (
     send_problem,
 )
 from services.common.catalog import CatalogError
+from services.common.logs import logger
 from services.common.problems import Problem
 from services.common.settings import ServiceSettings, explain
-from services.common.telemetry import logger
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 DRAIN_S = 5

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request
 
-from services.common.telemetry import logger
+from services.common.logs import logger
 
 log = logger("foremesh.events")
 

@@ -1,4 +1,4 @@
-"""Traces in OpenTelemetry, logs as JSON lines.
+"""Traces in OpenTelemetry; the logs name what is traced.
 
 The gateway decides which requests are traced; a service follows the `traceparent` it is given (W3C Trace
 Context) and makes no span object for a request that is not sampled. The exporter is imported only when there
@@ -7,22 +7,17 @@ is somewhere to export to: it costs 0.2 s at start.
 
 from __future__ import annotations
 
-import json
-import logging
 import re
-import sys
-import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
 
+from services.common import logs
 from services.common.settings import ServiceSettings
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 # Sent with calls that nothing sampled: without it the sidecar would begin a trace of its own.
 UNSAMPLED = "00-6d6573686d6573686d6573686d657368-6d6573686d657368-00"
@@ -34,7 +29,7 @@ def setup(settings: ServiceSettings) -> Tracer:
     Spans go to `settings.otlp_endpoint` in batches from a bounded queue (2,048 spans; what does not fit is
     dropped); without an endpoint the tracer records nothing but still passes the trace on.
     """
-    _log_to_stderr(settings)
+    logs.to_stderr(settings.app_id, settings.instance, settings.log_level, current)
     if not settings.otlp_endpoint:
         return trace.NoOpTracer()
 
@@ -135,9 +130,12 @@ def begin(
     )
 
 
-def logger(name: str) -> logging.Logger:
-    """Return the logger `name`; what is passed as `extra` becomes members of the JSON line."""
-    return logging.getLogger(name)
+def current() -> dict[str, str]:
+    """Trace and span of what is running, where it is traced."""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
 
 def _parts(traceparent: str | None, only_sampled: bool = False) -> tuple[str, str, str] | None:
@@ -148,63 +146,3 @@ def _parts(traceparent: str | None, only_sampled: bool = False) -> tuple[str, st
         return None
     match = _TRACEPARENT.match(traceparent)
     return None if match is None else (match[1], match[2], match[3])
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object per record: time, level, logger, message, app_id, instance, trace_id, span_id,
-    extras.
-    """
-
-    def __init__(self, app_id: str, instance: str) -> None:
-        super().__init__()
-        self._who = {"app_id": app_id, "instance": instance}
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line for `record`."""
-        line: dict[str, Any] = {
-            "t": round(record.created, 3),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            **self._who,
-        }
-        context = trace.get_current_span().get_span_context()
-        if context.is_valid:
-            line["trace_id"] = f"{context.trace_id:032x}"
-            line["span_id"] = f"{context.span_id:016x}"
-        line.update({key: value for key, value in vars(record).items() if key not in _PLAIN})
-        if record.exc_info:
-            line["error"] = "".join(traceback.format_exception(*record.exc_info))
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-class OnceAMinute(logging.Filter):
-    """Lets through one record a minute of the loggers below `prefix`, and everything of the others."""
-
-    def __init__(self, prefix: str) -> None:
-        super().__init__()
-        self._prefix = prefix
-        self._next = 0.0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether `record` is logged."""
-        if not record.name.startswith(self._prefix):
-            return True
-        if record.created < self._next:
-            return False
-        self._next = record.created + 60.0
-        return True
-
-
-def _log_to_stderr(settings: ServiceSettings) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(settings.app_id, settings.instance))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(settings.log_level)
-    # Uvicorn narrates its start and stop, httpx every request: nothing that health routes and metrics do not
-    # say.
-    for chatty in ("uvicorn", "httpx"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
-    # The exporter reports each failed batch, every other second while a collector is away.
-    handler.addFilter(OnceAMinute("opentelemetry"))

@@ -22,7 +22,7 @@ from services.common.app import create_app
 from services.common.asgi import Receive, Scope, Send, send_json
 from services.common.dapr import Dapr, DaprUnavailable
 from services.common.events import subscribe
-from services.common.telemetry import logger
+from services.common.logs import logger
 from services.dashboard import events
 from services.dashboard.assets import Assets
 from services.dashboard.control import Supervisor, SupervisorUnavailable

@@ -15,7 +15,7 @@ from typing import Any
 
 from prometheus_client import Counter, Histogram
 
-from services.common.telemetry import logger
+from services.common.logs import logger
 from services.contracts.messages import InferOutcome
 from services.inference.model import Query
 

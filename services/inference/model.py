@@ -16,10 +16,17 @@ from services.inference.memory import give_back
 
 
 class Query(NamedTuple):
-    """What the model is asked: token ids, and how many runners-up to name."""
+    """What the model is asked: token ids, how many runners-up to name, and outputs that are wanted as they are."""
 
     ids: list[int]
     top_k: int
+    outputs: tuple[str, ...] = ()
+
+
+class Ran(InferOutcome, omit_defaults=True):
+    """An outcome in this process: with the rows of the outputs that were wanted, by name."""
+
+    tensors: dict[str, NDArray[np.float32]] | None = None
 
 
 class _AddedToken(msgspec.Struct):
@@ -66,6 +73,12 @@ class Model:
             raise CatalogError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
         inputs = sorted(value.name for value in self._session.get_inputs())
         outputs = sorted(value.name for value in self._session.get_outputs())
+        # Name -> numbers for an item; an output with some for each token has no row of its own in every batch.
+        self.outputs = {
+            value.name: int(value.shape[1])
+            for value in self._session.get_outputs()
+            if len(value.shape) == 2 and isinstance(value.shape[1], int)
+        }
         if inputs != ["ids", "lengths"] or "logits" not in outputs:
             raise CatalogError(
                 f"{path} has inputs {inputs} and outputs {outputs}; a catalog model has "
@@ -93,28 +106,41 @@ class Model:
 
     def run(self, queries: Sequence[Query]) -> list[InferOutcome]:
         """Return an outcome with status 200 per query, in order; one run for all of them."""
-        probabilities = softmax(self._logits([query.ids for query in queries]))
+        wanted_outputs = sorted({name for query in queries for name in query.outputs})
+        logits, tensors = self._outputs([query.ids for query in queries], wanted_outputs)
+        probabilities = softmax(logits)
         classes = probabilities.shape[1]
         wanted = min(classes, 1 + max(query.top_k for query in queries))
         best = top(probabilities, wanted)
         scores = np.round(np.take_along_axis(probabilities, best, axis=1), 6).tolist()
-        outcomes = []
-        for query, order, score in zip(queries, best.tolist(), scores, strict=True):
+        outcomes: list[InferOutcome] = []
+        for row, (query, order, score) in enumerate(zip(queries, best.tolist(), scores, strict=True)):
             named = [
                 Alternative(self._labels[at], value)
                 for at, value in zip(order[: query.top_k + 1], score, strict=False)
             ]
-            outcomes.append(InferOutcome(200, named[0].intent, named[0].score, named[1:]))
+            if query.outputs:
+                own = {name: tensors[name][row] for name in query.outputs}
+                outcomes.append(Ran(200, named[0].intent, named[0].score, named[1:], tensors=own))
+            else:
+                outcomes.append(InferOutcome(200, named[0].intent, named[0].score, named[1:]))
         return outcomes
 
     def _logits(self, rows: list[list[int]]) -> NDArray[np.float32]:
+        return self._outputs(rows, [])[0]
+
+    def _outputs(
+        self, rows: list[list[int]], wanted: Sequence[str]
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """The logits, and the wanted outputs by name."""
         lengths = [len(row) for row in rows]
         ids = np.zeros((len(rows), max(lengths)), dtype=np.int64)
         for at, row in enumerate(rows):
             ids[at, : len(row)] = row
         feed = {"ids": ids, "lengths": np.asarray(lengths, dtype=np.int64)}
-        logits: NDArray[np.float32] = self._session.run(["logits"], feed)[0]
-        return logits
+        names = ["logits", *wanted]
+        found = self._session.run(names, feed)
+        return found[0], dict(zip(wanted, found[1:], strict=True))
 
     def _warm_up(self, max_batch: int) -> None:
         path = self.card.folder / "model.onnx"

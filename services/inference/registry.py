@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from services.common.catalog import Card
 from services.common.dapr import Dapr, DaprUnavailable, StateItem
-from services.common.telemetry import logger
+from services.common.logs import logger
 
 log = logger("foremesh.inference")
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge
 
 from services.common.catalog import Card, CatalogError, catalog_stamp, read_card
+from services.common.logs import logger
 from services.common.problems import Problem
-from services.common.telemetry import logger
 from services.inference.batching import Batcher
 from services.inference.memory import give_back, resident_mb
 from services.inference.model import Model

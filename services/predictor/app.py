@@ -14,6 +14,7 @@ from fastapi import FastAPI, Response
 from services.common import events, problems, telemetry
 from services.common.app import create_app
 from services.common.dapr import Dapr, DaprUnavailable, StateItem
+from services.common.logs import logger
 from services.predictor import metrics
 from services.predictor.champion import Champion
 from services.predictor.forecast import Forecast
@@ -30,7 +31,7 @@ FORECAST_KEY = "forecast.latest"
 FORECAST_TTL_S = 3600
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-log = telemetry.logger("foremesh.predictor")
+log = logger("foremesh.predictor")
 
 
 class Traffic(msgspec.Struct):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services.common.telemetry import logger
+from services.common.logs import logger
 from services.predictor.forecast import Floats
 from services.predictor.traces import BadTrace, read
 

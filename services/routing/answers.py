@@ -18,7 +18,7 @@ from prometheus_client import Counter
 
 from services.common.catalog import Card
 from services.common.dapr import Dapr, DaprUnavailable, StateItem
-from services.common.telemetry import logger
+from services.common.logs import logger
 from services.contracts.messages import Alternative
 
 log = logger("foremesh.routing")

@@ -17,8 +17,8 @@ from prometheus_client import Counter, Histogram
 from services.common.catalog import Card
 from services.common.coalesce import Coalescer
 from services.common.dapr import Dapr, DaprUnavailable
+from services.common.logs import logger
 from services.common.problems import Problem, overloaded
-from services.common.telemetry import logger
 from services.contracts.messages import (
     InferItem,
     InferOutcome,

@@ -14,8 +14,8 @@ from services.common import problems, telemetry
 from services.common.catalog import Card
 from services.common.coalesce import QueueFull
 from services.common.dapr import Dapr
+from services.common.logs import logger
 from services.common.problems import Problem
-from services.common.telemetry import logger
 from services.contracts.messages import Answer, IntentsItem, IntentsOutcome, Timings
 from services.routing.answers import Answers, Kept
 from services.routing.hops import (

@@ -17,8 +17,8 @@ import msgspec
 from prometheus_client import Counter
 
 from services.common.dapr import Dapr, DaprUnavailable, StateConflict, StateItem
+from services.common.logs import logger
 from services.common.problems import Problem, not_found, unavailable
-from services.common.telemetry import logger
 from services.routing.requests import SESSION_ID
 
 log = logger("foremesh.routing")

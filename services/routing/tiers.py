@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 from services.common.catalog import Card, CatalogError, catalog_stamp, default_tier, read_catalog
+from services.common.logs import logger
 from services.common.problems import Problem
-from services.common.telemetry import logger
 
 log = logger("foremesh.routing")
 

@@ -17,9 +17,10 @@ from services.common.app import create_app
 from services.common.asgi import Receive, Scope, Send, header_text, read_body, send_json
 from services.common.decode import decode
 from services.common.openapi import describe
+from services.common.vocabulary import Vocabulary
 from services.contracts.messages import TokenizeReply, TokenizeRequest
 from services.tokenization.settings import Settings
-from services.tokenization.vocabularies import Vocabularies, Vocabulary
+from services.tokenization.vocabularies import Vocabularies
 
 BATCH = Histogram(
     "foremesh_tokenize_batch_size", "Texts per call.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)

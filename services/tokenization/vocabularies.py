@@ -3,56 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from services.common.catalog import (
-    Card,
     CatalogError,
     catalog_stamp,
     default_tier,
     read_catalog,
-    read_verified,
 )
+from services.common.logs import logger
 from services.common.problems import Problem
-from services.common.telemetry import logger
-
-# One thread encodes: a pool of the library's own would take the cores that the models run on.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+from services.common.vocabulary import Vocabulary
 
 log = logger("foremesh.tokenization")
-
-
-class Vocabulary:
-    """One entry's tokenizer: `encode` turns texts into ids of at most `max_tokens` tokens."""
-
-    def __init__(self, card: Card) -> None:
-        content = read_verified(card, "tokenizer.json")
-        try:
-            self._tokenizer = Tokenizer.from_buffer(content)
-        except Exception as error:  # the binding raises bare Exception
-            raise CatalogError(f"{card.folder / 'tokenizer.json'} is not a tokenizer: {error}") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(card.max_tokens)
-        unknown = self._tokenizer.token_to_id("[UNK]")
-        # A model reads at least one token: text that leaves none, such as a lone NUL, is one unknown token.
-        self._nothing = [0 if unknown is None else unknown]
-        self._max_tokens = card.max_tokens
-        self.card = card
-
-    def encode(self, texts: list[str]) -> tuple[list[list[int]], list[bool]]:
-        """Return the ids of each text and whether it was cut at `max_tokens`; runs outside the interpreter
-        lock.
-        """
-        ids: list[list[int]] = []
-        truncated: list[bool] = []
-        for encoding in self._tokenizer.encode_batch_fast(texts):
-            tokens = encoding.ids
-            ids.append(tokens or self._nothing)
-            truncated.append(len(tokens) >= self._max_tokens and bool(encoding.overflowing))
-        return ids, truncated
 
 
 class Vocabularies:

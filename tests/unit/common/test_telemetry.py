@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import NoOpTracer
 
 from services.common import telemetry
-from services.common.telemetry import JsonLines
+from services.common.logs import JsonLines, OnceAMinute
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED = f"00-{TRACE}-{SPAN}-01"
@@ -73,7 +73,7 @@ def test_a_log_line_carries_the_trace_and_the_error(monkeypatch: pytest.MonkeyPa
             raise ValueError("wrong")
         except ValueError:
             record = logging.LogRecord("x", logging.ERROR, "f", 1, "failed", (), sys.exc_info())
-        text = JsonLines("a", "b").format(record)
+        text = JsonLines("a", "b", telemetry.current).format(record)
     line = json.loads(text)
     assert "\n" not in text
     assert line["trace_id"] == f"{span.get_span_context().trace_id:032x}"
@@ -81,7 +81,7 @@ def test_a_log_line_carries_the_trace_and_the_error(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_collector_that_is_away_is_told_once_a_minute() -> None:
-    once = telemetry.OnceAMinute("opentelemetry")
+    once = OnceAMinute("opentelemetry")
 
     def told(name: str, at: float) -> bool:
         record = logging.LogRecord(name, logging.ERROR, "f", 1, "m", (), None)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.common.catalog import Card, read_catalog
+from services.common.vocabulary import Vocabulary
 from services.inference.model import Model, Query
-from services.tokenization.vocabularies import Vocabulary
 
 ROOT = Path(__file__).parents[3]
 CARDS = read_catalog(ROOT / "models" / "catalog")

@@ -314,7 +314,7 @@ def test_long_texts_are_cut_as_the_service_does(folder: Path) -> None:
 
 def test_tokens_are_those_of_the_service(tiny: Path) -> None:
     from services.common.catalog import read_card  # noqa: PLC0415 (models/ does not import it, its test may)
-    from services.tokenization.vocabularies import Vocabulary  # noqa: PLC0415
+    from services.common.vocabulary import Vocabulary  # noqa: PLC0415
 
     texts = [*(item.text for item in read_utterances(OWN)), "灯", "a" * 3000, "turn on the light " * 99, "\0"]
     rows, cut = evaluate.encode(entries.resolve(entries.read_entry(tiny)), texts)

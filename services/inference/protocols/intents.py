@@ -1,0 +1,120 @@
+"""`POST /v1/intents`: one text, or a batch of them, to intents."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from services.common.asgi import Receive, Scope, Send, read_body, send_json
+from services.common.decode import decode
+from services.common.problems import Problem
+from services.contracts.messages import Alternative, InferOutcome
+from services.inference.texts import Asked, Texts, problem_of
+
+MAX_CHARACTERS = 2000
+
+
+class Question(msgspec.Struct, forbid_unknown_fields=True):
+    """The body: `text` or `texts`. model: `<model>`, or `<model>.<tier>` for a certain tier."""
+
+    text: str | None = None
+    texts: list[str] | None = None
+    model: str = "intent"
+    top_k: Annotated[int, Meta(ge=1, le=10)] = 3
+
+
+class Answer(msgspec.Struct):
+    """An answer; milliseconds in `timings_ms`."""
+
+    intent: str
+    score: float
+    alternatives: list[Alternative]
+    model: str
+    tier: str
+    version: str
+    timings_ms: dict[str, float]
+
+
+_questions = msgspec.json.Decoder(Question)
+_encoder = msgspec.json.Encoder()
+
+
+class Intents:
+    """The route, over the models that answer it."""
+
+    def __init__(self, texts: Texts, max_body_bytes: int) -> None:
+        self._texts = texts
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one text with an answer or its problem, several with `items`, each with a status of its own."""
+        question = decode(_questions, await read_body(receive, self._max_body_bytes))
+        if (question.text is None) == (question.texts is None):
+            raise Problem(
+                400,
+                "missing-field",
+                "Missing field",
+                "text, or texts for several, is required, not both",
+                field="text",
+            )
+        if question.text is not None:
+            text = _checked(question.text, "text")
+            asked = await self._texts.ask(question.model, [text], top_k=question.top_k)
+            if asked.outcomes[0].status != 200:
+                raise problem_of(asked.outcomes[0])
+            await send_json(send, _encoder.encode(_answer(asked, asked.outcomes[0])))
+            return
+        several = question.texts or []
+        if not 1 <= len(several) <= self._texts.max_items:
+            raise Problem(
+                400, "out-of-range", "Out of range",
+                f"texts: {len(several)} in one call; 1 to {self._texts.max_items} are taken", field="texts",
+            )  # fmt: skip
+        items: list[dict[str, Any]] = [{} for _ in several]
+        good = []
+        for at, text in enumerate(several):
+            try:
+                good.append((at, _checked(text, f"texts[{at}]")))
+            except Problem as problem:
+                items[at] = {"status": problem.status, "body": problem.document()}
+        asked = await self._texts.ask(question.model, [text for _, text in good], top_k=question.top_k)
+        for (at, _), outcome in zip(good, asked.outcomes, strict=True):
+            if outcome.status == 200:
+                items[at] = {"status": 200, "body": _answer(asked, outcome)}
+            else:
+                items[at] = {"status": outcome.status, "body": problem_of(outcome).document()}
+        await send_json(send, _encoder.encode({"items": items}))
+
+
+def _checked(text: str, field: str) -> str:
+    text = text.strip()
+    if not text:
+        raise Problem(
+            400, "empty-text", "Empty text", f"{field}: is empty, or nothing but white space", field=field
+        )
+    if len(text) > MAX_CHARACTERS:
+        raise Problem(
+            400, "text-too-long", "Text too long",
+            f"{field}: has {len(text)} characters; at most {MAX_CHARACTERS} are read", field=field,
+        )  # fmt: skip
+    return text
+
+
+def _answer(asked: Asked, outcome: InferOutcome) -> Answer:
+    timings = {
+        "total": round(asked.total_ms, 3),
+        "queue": outcome.queue_ms or 0.0,
+        "infer": outcome.run_ms or 0.0,
+    }
+    card = asked.card
+    return Answer(
+        outcome.intent or "",
+        outcome.score or 0.0,
+        outcome.alternatives or [],
+        card.model,
+        card.tier,
+        card.version,
+        timings,
+    )

@@ -1,0 +1,277 @@
+"""Inference alone, without a mesh: one process that takes texts and answers in public protocols.
+
+`foremesh models serve` runs it. Nothing here needs a sidecar, a token or a trace, so nothing of it is imported: beside
+the models the process is ONNX Runtime, a tokenizer and an HTTP parser. It listens on loopback unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import uvicorn
+import uvloop
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.routing import Route, Router
+
+from services.common import problems
+from services.common.asgi import ClientGone, Receive, Scope, Send, send_json, send_problem
+from services.common.asgi import Route as Handler
+from services.common.catalog import Card, CatalogError
+from services.common.logs import logger, to_stderr
+from services.common.problems import Problem
+from services.common.vocabulary import Vocabulary
+from services.inference.batching import Batcher
+from services.inference.memory import one_arena
+from services.inference.model import Model
+from services.inference.protocols import v2
+from services.inference.protocols.intents import Intents
+from services.inference.protocols.openai import Embeddings, Models
+from services.inference.repository import Held, Repository
+from services.inference.texts import TextHeld, Texts
+
+log = logger("foremesh.inference")
+
+DRAIN_S = 5
+KEEPALIVE_S = 120
+BACKLOG = 1024
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How inference alone runs. preload: keys loaded at the start, which stay; preferred: tier that answers where a
+    model is named without one; memory_mb, idle_s: see `Repository`; the rest as in `services.inference.settings`."""
+
+    catalog: str
+    preload: tuple[str, ...] = ()
+    preferred: str = "tiny"
+    host: str = "127.0.0.1"
+    port: int = 8080
+    threads: int = 1
+    max_batch: int = 32
+    max_items: int = 256
+    queue_items: int = 512
+    deadline_s: float = 5.0
+    memory_mb: float = 0.0
+    idle_s: float = 0.0
+    catalog_every_s: float = 2.0
+    max_body_bytes: int = 8 << 20
+    max_connections: int = 1024
+
+
+class Standalone:
+    """The ASGI app."""
+
+    def __init__(self, options: Options) -> None:
+        """Load what is to be preloaded. Raises `CatalogError` where that cannot be."""
+        self._options = options
+        self.repository = Repository(
+            Path(options.catalog),
+            self._make,
+            pinned=options.preload,
+            memory_mb=options.memory_mb,
+            idle_s=options.idle_s,
+        )
+        self.repository.preload()
+        self._texts = Texts(
+            self.repository,
+            preferred=options.preferred,
+            deadline_s=options.deadline_s,
+            max_items=options.max_items,
+        )
+        limit = options.max_body_bytes
+        server = v2.Server(self._texts, limit)
+        self._hot: dict[str, Handler] = {
+            "/v1/intents": Intents(self._texts, limit),
+            "/v1/embeddings": Embeddings(self._texts, limit),
+        }
+        self._router = Router(
+            [
+                _route("GET", "/healthz", _alive),
+                _route("GET", "/readyz", self._ready),
+                _route("GET", "/metrics", _metrics),
+                _route("GET", "/v1/models", Models(self._texts)),
+                _route("GET", "/v1/models/{model:path}", Models(self._texts)),
+                _route("GET", "/v2", server.about),
+                _route("GET", "/v2/health/live", server.live),
+                _route("GET", "/v2/health/ready", server.ready),
+                _route("POST", "/v2/repository/index", server.index),
+                _route("POST", "/v2/repository/models/{model}/load", server.load),
+                _route("POST", "/v2/repository/models/{model}/unload", server.unload),
+                *(
+                    route
+                    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+                    for route in (
+                        _route("GET", path, server.model),
+                        _route("GET", f"{path}/ready", server.model_ready),
+                        _route("POST", f"{path}/infer", server.infer),
+                    )
+                ),
+            ],
+            redirect_slashes=False,
+            default=_nothing,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI event."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        path = scope["path"]
+        try:
+            route = self._hot.get(path)
+            if route is None:
+                await self._router(scope, receive, send)
+            elif scope["method"] == "POST":
+                await route(scope, receive, send)
+            else:
+                raise _method(scope)
+        except Problem as problem:
+            await send_problem(send, _in_protocol(path, problem))
+        except ClientGone:
+            return
+        except Exception:
+            log.exception("request failed", extra={"path": path})
+            await send_problem(send, _in_protocol(path, problems.internal()))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Answer, and look after the catalog, until the end of the block."""
+        self.repository.start()
+        watching = asyncio.create_task(self.repository.watch(self._options.catalog_every_s))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await self.repository.close()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self.running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _make(self, card: Card) -> Held:
+        options = self._options
+        model = Model(card, max_batch=options.max_batch, threads=options.threads)
+        batcher = Batcher(model.run, max_batch=model.max_batch, queue_items=options.queue_items)
+        return TextHeld(Held(model, batcher), Vocabulary(card))
+
+    async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self.repository.ready:
+            raise problems.unavailable("what is to be preloaded is not there yet")
+        await send_json(send, b'{"status":"ready"}')
+
+
+def serve(options: Options, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain for 5 s at most and return. `ready` is called when it listens.
+
+    Raises `CatalogError` where the catalog cannot be used, OSError where the port cannot.
+    """
+    one_arena()
+    # The thread that runs a model should not wait 5 ms for the interpreter lock.
+    sys.setswitchinterval(0.001)
+    to_stderr("inference", "standalone", "INFO")
+    app = Standalone(options)
+    config = uvicorn.Config(
+        app, host=options.host, port=options.port, http="httptools", ws="none", lifespan="on", access_log=False,
+        log_config=None, server_header=False, date_header=False, proxy_headers=False, backlog=BACKLOG,
+        limit_concurrency=options.max_connections, timeout_keep_alive=KEEPALIVE_S, timeout_graceful_shutdown=DRAIN_S,
+    )  # fmt: skip
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listening = socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)
+    server = _Server(config)
+
+    async def run() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, server.stop)
+        # What is there by now lives as long as the process.
+        gc.collect()
+        gc.freeze()
+        ready()
+        await server.serve(sockets=[listening])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+
+
+def main() -> None:
+    """`python -m services.inference.standalone OPTIONS`, with the members of `Options` as JSON: what `foremesh models
+    serve` becomes, so that nothing of the command stays in memory. Ends with status 1 and a line on stderr where the
+    catalog or the port cannot be used."""
+    options = msgspec.json.decode(sys.argv[1], type=Options)
+    try:
+        serve(options, lambda: print(f"listening on http://{options.host}:{options.port}", flush=True))
+    except (CatalogError, OSError) as error:
+        sys.exit(f"foremesh: {error}")
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves the signals to `serve`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture nothing."""
+        yield
+
+    def stop(self) -> None:
+        """Take no more, answer what is in, end."""
+        self.should_exit = True
+
+
+class _Endpoint:
+    """A plain ASGI function as Starlette's router takes it."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._handler(scope, receive, send)
+
+
+def _route(method: str, path: str, handler: Handler) -> Route:
+    return Route(path, _Endpoint(handler), methods=[method])
+
+
+async def _alive(scope: Scope, receive: Receive, send: Send) -> None:
+    await send_json(send, b'{"status":"alive"}')
+
+
+async def _metrics(scope: Scope, receive: Receive, send: Send) -> None:
+    body = generate_latest()
+    headers = [(b"content-type", CONTENT_TYPE_LATEST.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    raise problems.not_found(f"there is nothing at {scope['path']}")
+
+
+def _method(scope: Scope) -> Problem:
+    return Problem(
+        405, "method-not-allowed", "Method not allowed", f"{scope['path']} does not take {scope['method']}"
+    )
+
+
+def _in_protocol(path: str, problem: Problem) -> Problem:
+    """The problem with what the path's protocol expects of an error."""
+    if path.startswith("/v2"):
+        problem.ext["error"] = problem.detail
+    elif path.startswith(("/v1/embeddings", "/v1/models")):
+        kind = "invalid_request_error" if problem.status < 500 else "server_error"
+        problem.ext["error"] = {
+            "message": problem.detail, "type": kind, "param": problem.ext.get("field"), "code": problem.slug,
+        }  # fmt: skip
+    return problem
+
+
+if __name__ == "__main__":
+    main()

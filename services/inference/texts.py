@@ -1,0 +1,128 @@
+"""Texts to answers in one process: tokenizer, queue and model of an entry, for the protocols that carry texts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from services.common import problems
+from services.common.catalog import Card, default_tier
+from services.common.problems import Problem
+from services.common.vocabulary import Vocabulary
+from services.contracts.messages import InferOutcome
+from services.inference.batching import Batcher
+from services.inference.model import Query
+from services.inference.repository import Held, Repository
+
+INLINE_CHARACTERS = 20_000
+"""Longer lots of text are cut in a thread, so that they hold nobody else up."""
+
+
+class Asked(NamedTuple):
+    """What came of texts: the card of the model that answered, an outcome and the tokens of each, milliseconds."""
+
+    card: Card
+    outcomes: list[InferOutcome]
+    tokens: list[int]
+    total_ms: float
+
+
+class TextHeld(Held):
+    """A model in memory with its tokenizer."""
+
+    __slots__ = ("vocabulary",)
+
+    def __init__(self, held: Held, vocabulary: Vocabulary) -> None:
+        super().__init__(held.model, held.batcher)
+        self.vocabulary = vocabulary
+
+
+class Texts:
+    """Asks the models of a repository whose `Make` gives `TextHeld`. preferred: tier that answers where a model is
+    named without one; deadline_s: time that an answer may take."""
+
+    def __init__(self, repository: Repository, *, preferred: str, deadline_s: float, max_items: int) -> None:
+        self.repository = repository
+        self.max_items = max_items
+        self._preferred = preferred
+        self._deadline_s = deadline_s
+        # Names are few and asked all the time; the catalog seldom changes.
+        self._keys: dict[str, str] = {}
+
+    def key(self, name: str) -> str:
+        """The key of what is named `<model>` (its preferred tier), `<model>.<tier>` or `<model>/<tier>`. Raises the 404
+        `Problem` unknown-model."""
+        cards = self.repository.cards
+        key = self._keys.get(name, "")
+        if key in cards:
+            return key
+        key = name.replace("/", ".")
+        if key not in cards:
+            card = default_tier(dict(cards), name, self._preferred)
+            if card is None:
+                known = sorted({card.model for card in cards.values()} | set(cards))
+                raise Problem(
+                    404, "unknown-model", "Unknown model",
+                    f"model {name[:128]!r} is not in the catalog ({', '.join(known) or 'it is empty'})", known=known,
+                )  # fmt: skip
+            key = card.key
+        if len(self._keys) < 1024:
+            self._keys[name] = key
+        return key
+
+    async def ask(
+        self, name: str, texts: Sequence[str], *, top_k: int = 3, outputs: tuple[str, ...] = ()
+    ) -> Asked:
+        """Answer texts by the model named `name`, one outcome each.
+
+        outputs: of the model, whose rows come in `Ran.tensors`. Raises the 404 `Problem` unknown-model, the 400 of an
+        output that the model has not, and what loading a model raises.
+        """
+        began = time.perf_counter()
+        held = await self.take(name, outputs)
+        try:
+            if sum(map(len, texts)) <= INLINE_CHARACTERS:
+                ids, _ = held.vocabulary.encode(list(texts))
+            else:
+                ids, _ = await asyncio.to_thread(held.vocabulary.encode, list(texts))
+            queries = [Query(row, top_k, outputs) for row in ids]
+            outcomes = await self.run(held, queries)
+        finally:
+            self.repository.leave(held)
+        return Asked(held.card, outcomes, [len(row) for row in ids], (time.perf_counter() - began) * 1e3)
+
+    async def take(self, name: str, outputs: Sequence[str] = ()) -> TextHeld:
+        """The model, for a call that ends with `repository.leave`. Raises as `ask` does."""
+        held = await self.repository.take(self.key(name))
+        assert isinstance(held, TextHeld)  # noqa: S101  # the repository's Make
+        missing = [output for output in outputs if output not in held.model.outputs]
+        if missing:
+            self.repository.leave(held)
+            raise Problem(
+                400, "no-such-output", "No such output",
+                f"{held.card.key} has no output {missing[0]!r}; it has {', '.join(held.model.outputs)}",
+                known=list(held.model.outputs),
+            )  # fmt: skip
+        return held
+
+    async def run(self, held: Held, queries: Sequence[Query]) -> list[InferOutcome]:
+        """An outcome for each query, in order; what the model cannot read is a 400 of its own."""
+        batcher: Batcher = held.batcher
+        refused = {at: why for at, query in enumerate(queries) if (why := held.model.refuse(query.ids))}
+        good = [query for at, query in enumerate(queries) if at not in refused]
+        ran = iter(await batcher.submit(good, [self._deadline_s] * len(good)) if good else ())
+        return [
+            InferOutcome(400, reason="refused", detail=refused[at]) if at in refused else next(ran)
+            for at in range(len(queries))
+        ]
+
+
+def problem_of(outcome: InferOutcome) -> Problem:
+    """The problem that stands for an outcome other than 200."""
+    if outcome.status == 503:
+        return problems.overloaded("the queue before the model is full", outcome.retry_after_s or 1.0)
+    if outcome.status == 504:
+        return problems.deadline_exceeded("the time for an answer ran out in the queue")
+    return Problem(400, "refused-by-model", "Refused by the model", outcome.detail or str(outcome.reason))

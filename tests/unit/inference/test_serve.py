@@ -1,0 +1,166 @@
+"""`foremesh models serve` as a process: ready soon, asked by the public clients, ended by SIGTERM, refused clearly."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local.tools import cache_dir
+from tests.unit.common.catalog import write_entry
+from tests.unit.routing.processes import ROOT, free_port
+
+CATALOG = ROOT / "models/catalog"
+READY_S = 30.0
+
+
+class Serving:
+    """The command, as people start it."""
+
+    def __init__(self, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "foremesh.cli", "models", "serve", "--port", str(self.port), *options],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            return response.status, json.loads(response.read() or b"null")
+        finally:
+            connection.close()
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self.ask("GET", "/readyz")[0] == 200:
+                    return
+            time.sleep(0.02)
+        self.process.kill()
+        raise AssertionError(f"not ready: {self.process.communicate()}")
+
+
+@contextlib.contextmanager
+def serving(*options: str) -> Iterator[Serving]:
+    started = Serving(*options)
+    try:
+        started.wait_ready()
+        yield started
+    finally:
+        started.process.kill()
+        started.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def clients() -> Path:
+    """The interpreter of the public clients' environment, which is made once."""
+    lock = ROOT / "requirements/clients.lock"
+    made = cache_dir() / f"clients-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    if not (made / "done").exists():
+        shutil.rmtree(made, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(made)], check=True)
+        pip = [
+            str(made / "bin/python"),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+        ]
+        subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True)
+        (made / "done").touch()
+    return made / "bin/python"
+
+
+@pytest.mark.skipif(not (CATALOG / "intent/mini").exists(), reason="models/catalog has no intent/mini")
+def test_the_public_clients_get_what_they_ask_for(clients: Path) -> None:
+    with serving("--load", "intent.tiny") as started:
+        told = subprocess.run(
+            [clients, Path(__file__).with_name("public_clients.py"), f"127.0.0.1:{started.port}"],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_sigterm_answers_what_is_in_and_ends_with_0(tmp_path: Path) -> None:
+    write_entry(tmp_path)
+    with serving("--catalog", str(tmp_path), "--load", "intent.tiny") as started:
+        statuses: list[int] = []
+        texts = ["turn on the light " * 5] * 200
+
+        def call() -> None:
+            statuses.append(started.ask("POST", "/v1/intents", {"texts": texts})[0])
+
+        threads = [threading.Thread(target=call) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 10
+        while not statuses and time.monotonic() < deadline:
+            time.sleep(0.001)
+        started.process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(15)
+        assert statuses == [200] * 4
+        assert started.process.wait(15) == 0
+
+
+def test_a_new_entry_answers_without_a_restart(tmp_path: Path) -> None:
+    write_entry(tmp_path / "catalog")
+    with serving("--catalog", str(tmp_path / "catalog")) as started:
+        body = {"text": "turn on the light", "model": "other"}
+        assert started.ask("POST", "/v1/intents", body)[0] == 404
+        write_entry(tmp_path / "made", model="other")
+        (tmp_path / "made/other").rename(tmp_path / "catalog/other")
+        deadline = time.monotonic() + 15
+        while (status := started.ask("POST", "/v1/intents", body)[0]) != 200 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--load", "intent.huge"), "'intent.huge' is not in the catalog"),
+        (("--load", "intent.tiny", "--memory-mb", "10"), "FOREMESH_MEMORY_MB=10 is less than"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line_and_exit_code_1(
+    tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    write_entry(tmp_path)
+    _, errors, status = ended(Serving("--catalog", str(tmp_path), *options))
+    assert (status, said in errors, errors.count("\n")) == (1, True, 1), errors
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    write_entry(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        _, errors, status = ended(Serving("--catalog", str(tmp_path), port=port))
+    assert status == 1
+    assert str(port) in errors and "in use" in errors, errors
+
+
+def ended(started: Serving) -> tuple[str, str, int]:
+    out, errors = started.process.communicate(timeout=30)
+    return out, errors, started.process.returncode
