@@ -113,9 +113,8 @@ class Timings(Struct):
 
 
 class Answer(Struct):
-    """What the user gets; `degraded` tells that it comes from the cache because the mesh could not compute
-    it.
-    """
+    """What the user gets. degraded: it comes from the cache because the mesh could not compute it, or from a smaller
+    tier because the queue of the one that was chosen is full; reason: why this tier answered."""
 
     intent: str
     score: float
@@ -127,6 +126,7 @@ class Answer(Struct):
     timings_ms: Timings
     trace_id: str | None
     replica: str
+    reason: str
 
 
 class IntentsOutcome(Struct, omit_defaults=True):

@@ -47,10 +47,11 @@ class Inference:
     def __init__(self, settings: Settings, tracer: Tracer) -> None:
         self._settings = settings
         self._tracer = tracer
+        tiers = [settings.tier, *filter(None, settings.tiers.split(","))]
         self.repository = Repository(
             settings.catalog,
             self._make,
-            pinned=[f"{settings.model}.{settings.tier}"],
+            pinned=[f"{settings.model}.{tier}" for tier in dict.fromkeys(tiers)],
             memory_mb=settings.memory_mb,
             idle_s=settings.idle_s,
         )

@@ -16,6 +16,12 @@ class Settings(ServiceSettings):
         description="Model of the catalog that is loaded at the start and stays; others come when asked for.",
     )
     tier: str = Field(default="tiny", description="Its tier.")
+    tiers: str = Field(
+        default="",
+        pattern=r"^[a-z0-9-]*(,[a-z0-9-]+)*$",
+        description="Further tiers of FOREMESH_MODEL that are loaded at the start and stay, such as mini,base: routing "
+        "chooses among them by a request's latency budget and accuracy.",
+    )
     queue_items: int = Field(
         default=512, ge=1, description="Items that may wait for a run; more are shed with a 503."
     )

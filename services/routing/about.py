@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -49,6 +50,15 @@ class About:
             ]
         self._read_at = time.monotonic()
         return self._models
+
+    async def follow(self, tiers: Tiers, every_s: float) -> None:
+        """Tell `tiers` every `every_s` seconds, for ever, what the replicas hold; while the registry cannot be read it
+        stays with what it knew."""
+        while True:
+            await asyncio.sleep(every_s)
+            models = await self.models()
+            if all(model["served"] is not None for model in models):
+                tiers.hold(f"{model['model']}.{model['tier']}" for model in models if model["served"])
 
     async def status(self) -> dict[str, Any]:
         """Return `status` (ok, or degraded when a hop failed lately), version, models and the state of each

@@ -79,9 +79,9 @@ class Answers:
                 MIRRORED.labels("dropped").inc()
 
     def find(self, card: Card, text: str) -> Kept | None:
-        """Return the fresh answer for `text` from this process, or None."""
+        """Return the fresh answer for `text` from this process, of this very version, or None."""
         kept = self._kept.get((card.key, text))
-        if kept is None or time.time() - kept.kept_at > self._ttl_s:
+        if kept is None or kept.version != card.version or time.time() - kept.kept_at > self._ttl_s:
             return None
         return kept
 

@@ -103,6 +103,7 @@ def create(settings: Settings) -> FastAPI:
             asyncio.create_task(tiers.watch(settings.watch_s)),
             asyncio.create_task(answers.mirror()),
             asyncio.create_task(sessions.write()),
+            asyncio.create_task(about.follow(tiers, settings.watch_s)),
         ]
         yield
         for task in behind:

@@ -27,6 +27,7 @@ from services.contracts.messages import (
     TokenizeReply,
     TokenizeRequest,
 )
+from services.routing.choice import Latency
 from services.routing.settings import Settings
 from services.routing.spans import shared_call
 
@@ -141,6 +142,13 @@ class Hops:
             workers=self._replicas_at_work,
         )
         self._seen: dict[str, float] = {}
+        self.latency = Latency()
+        self.tokenize_latency = Latency()
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self._card.model
 
     async def close(self) -> None:
         """Wait for the calls that are out."""
@@ -150,7 +158,9 @@ class Hops:
     async def _tokenize(self, texts: list[Text]) -> list[Tokens]:
         wanted = next((text.tokenizer for text in texts if text.tokenizer), None)
         request = TokenizeRequest(self._card.model, [text.text for text in texts], self._card.tier, wanted)
+        began = time.perf_counter()
         body = await self._ask(TOKENIZATION, "v1/tokenize", _encoder.encode(request), texts)
+        self.tokenize_latency.add((time.perf_counter() - began) * 1e3)
         reply = self._read(TOKENIZATION, _tokenized, body)
         if len(reply.ids) != len(texts):
             raise self._failed(TOKENIZATION, f"it answered {len(reply.ids)} of {len(texts)} texts")
@@ -170,6 +180,7 @@ class Hops:
         if len(reply.items) != len(items):
             raise self._failed(INFERENCE, f"it answered {len(reply.items)} of {len(items)} items")
         self._seen[reply.replica] = time.monotonic()
+        self.latency.add((time.perf_counter() - now) * 1e3)
         return [Inferred(outcome, reply.version, reply.replica) for outcome in reply.items]
 
     async def _infer_apart(self, items: list[Ids]) -> list[Inferred | Exception]:

@@ -18,6 +18,7 @@ from services.common.logs import logger
 from services.common.problems import Problem
 from services.contracts.messages import Answer, IntentsItem, IntentsOutcome, Timings
 from services.routing.answers import Answers, Kept
+from services.routing.choice import Choice, Pressure, Tier, Wanted, choose
 from services.routing.hops import (
     INFERENCE,
     TOKENIZATION,
@@ -47,6 +48,12 @@ SECONDS = Histogram(
 )
 
 
+USUAL = "the preferred tier"
+ONLY = "the only tier that a replica holds"
+NAMED = "asked for by name"
+CACHED = "a recent answer, for the mesh cannot compute one now"
+
+
 class TooLate(Exception):
     """The latency budget ran out on the way."""
 
@@ -56,13 +63,20 @@ class Request:
     seconds.
     """
 
-    __slots__ = ("asked", "at", "deadline", "result", "span", "tokenized_s", "traceparent")
+    __slots__ = ("asked", "at", "choice", "deadline", "result", "span", "tokenized_s", "traceparent")
 
     def __init__(
-        self, at: int, asked: Asked, deadline: float, traceparent: str | None, span: Span | None
+        self,
+        at: int,
+        asked: Asked,
+        choice: Choice,
+        deadline: float,
+        traceparent: str | None,
+        span: Span | None,
     ) -> None:
         self.at = at
         self.asked = asked
+        self.choice = choice
         self.deadline = deadline
         self.traceparent = traceparent
         self.span = span
@@ -89,6 +103,8 @@ class Intents:
         self._sessions = sessions
         self._tracer = tracer
         self._hops: dict[str, Hops] = {}
+        self._pressure: dict[str, Pressure] = {}
+        self._shed: set[str] = set()
         self.reach = {TOKENIZATION: Reach(), INFERENCE: Reach()}
 
     @property
@@ -121,13 +137,14 @@ class Intents:
             )
             try:
                 asked = read_request(item.body)
-                card = self._tiers.choose(asked.model)
+                choice = self._choose(asked)
             except Problem as problem:
                 outcomes[at] = refused(problem, item.traceparent, span)
                 continue
             budget_ms = min(asked.budget_ms or self._settings.latency_budget_ms, item.deadline_ms)
-            request = Request(at, asked, received + budget_ms / 1e3, item.traceparent, span)
-            by_card.setdefault(card.key, (card, []))[1].append(request)
+            deadline = received + budget_ms / 1e3
+            request = Request(at, asked, choice, deadline, item.traceparent, span)
+            by_card.setdefault(choice.card.key, (choice.card, []))[1].append(request)
         if len(by_card) == 1:
             await self._answer_model(*next(iter(by_card.values())), received, outcomes)
         elif by_card:
@@ -143,6 +160,57 @@ class Intents:
         for status, count in Tally(outcome.status for outcome in outcomes.values()).items():
             REQUESTS.labels(str(status)).inc(count)
         return [outcomes[at] for at in range(len(items))]
+
+    def _choose(self, asked: Asked) -> Choice:
+        """The tier for a request. Raises a `Problem` for one that is not there."""
+        usual, tier = self._tiers.named(asked.model)
+        ladder = self._tiers.ladder(usual)
+        if tier is None and len(ladder) == 1 and asked.min_accuracy is None:
+            return Choice(usual, ONLY if asked.budget_ms is not None else USUAL)
+        if tier is not None and all(card.tier != tier for card in ladder):
+            return Choice(self._tiers.cards[f"{usual.model}.{tier}"], NAMED)
+        pressure = self._pressure_of(usual, len(ladder) - 1)
+        if tier is None and asked.budget_ms is None and asked.min_accuracy is None and not pressure:
+            return Choice(usual, USUAL)
+        now = time.monotonic()
+        tiers = []
+        for card in ladder:
+            hops = self._hops.get(card.key)
+            known = hops is not None and hops.latency.known(now)
+            facts = card.facts
+            accuracy = facts.get("accuracy", {})
+            tiers.append(
+                Tier(
+                    card,
+                    float(accuracy.get("test", 0.0)) if isinstance(accuracy, dict) else 0.0,
+                    hops.latency.expected_ms if hops is not None and known else None,
+                    float(facts.get("p50_ms", 0.0)),
+                )
+            )
+        cut = self._hops.get(usual.key)
+        spent_ms = (
+            cut.tokenize_latency.expected_ms if cut is not None and cut.tokenize_latency.known(now) else 0.0
+        )
+        return choose(
+            tiers, usual.tier, Wanted(tier, asked.budget_ms, asked.min_accuracy, spent_ms), pressure
+        )
+
+    def _pressure_of(self, usual: Card, most: int) -> int:
+        """Steps down the ladder of a model that its requests go now."""
+        if not most:
+            return 0
+        pressure = self._pressure.setdefault(usual.model, Pressure())
+        full = max(
+            (
+                hops.infer.queued / self._settings.queue_items
+                for hops in self._hops.values()
+                if hops.model == usual.model
+            ),
+            default=0.0,
+        )
+        shed = usual.model in self._shed
+        self._shed.discard(usual.model)
+        return pressure.see(full, shed, most)
 
     async def _answer_model(
         self, card: Card, requests: list[Request], received: float, outcomes: dict[int, IntentsOutcome]
@@ -205,6 +273,8 @@ class Intents:
         self, card: Card, request: Request, received: float, stored: dict[str, Kept]
     ) -> IntentsOutcome:
         result = request.result
+        if isinstance(result, QueueFull) or (isinstance(result, Inferred) and result.outcome.status == 503):
+            self._shed.add(card.model)
         if isinstance(result, Inferred):
             if result.outcome.status == 200:
                 return self._answered(card, request, result, received)
@@ -254,7 +324,7 @@ class Intents:
             card.model,
             card.tier,
             result.version,
-            False,
+            request.choice.degraded,
             Timings(
                 milliseconds(time.perf_counter() - received),
                 milliseconds(request.tokenized_s),
@@ -263,6 +333,7 @@ class Intents:
             ),
             telemetry.trace_id(request.traceparent),
             result.replica,
+            request.choice.why,
         )
         return self._given(request, answer, now)
 
@@ -278,6 +349,7 @@ class Intents:
             Timings(milliseconds(time.perf_counter() - received), 0.0, 0.0, 0.0),
             telemetry.trace_id(request.traceparent),
             self._settings.instance,
+            CACHED,
         )
         return self._given(request, answer, time.time())
 
@@ -295,6 +367,7 @@ class Intents:
                     "version": answer.version,
                     "inference.replica": answer.replica,
                     "degraded": answer.degraded,
+                    "tier.reason": answer.reason,
                     "text.characters": len(asked.text),
                     "http.response.status_code": 200,
                 }

@@ -27,6 +27,7 @@ class IntentRequest(msgspec.Struct, forbid_unknown_fields=True):
     latency_budget_ms: Annotated[float, Meta(gt=0, le=60000)] | UnsetType = UNSET
     session_id: SessionId | UnsetType = UNSET
     top_k: Annotated[int, Meta(ge=1, le=10)] | UnsetType = UNSET
+    min_accuracy: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
 
 
 class SessionRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,13 +37,15 @@ class SessionRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Asked(msgspec.Struct):
-    """A request that was found good; `text` is stripped, `budget_ms` None when the user named none."""
+    """A request that was found good; `text` is stripped, `budget_ms` and `min_accuracy` are None when the user named
+    none."""
 
     text: str
     model: str
     top_k: int
     budget_ms: float | None
     session_id: str | None
+    min_accuracy: float | None
 
 
 _requests = msgspec.json.Decoder(IntentRequest)
@@ -58,6 +61,7 @@ def read_request(body: str | bytes) -> Asked:
         + (request.latency_budget_ms is not UNSET)
         + (request.session_id is not UNSET)
         + (request.top_k is not UNSET)
+        + (request.min_accuracy is not UNSET)
     )
     # A member takes one colon: as many colons as members means that none was given twice.
     if (body.count(":") if isinstance(body, str) else body.count(b":")) != named:
@@ -81,6 +85,7 @@ def read_request(body: str | bytes) -> Asked:
         DEFAULT_TOP_K if request.top_k is UNSET else request.top_k,
         None if request.latency_budget_ms is UNSET else request.latency_budget_ms,
         None if request.session_id is UNSET else request.session_id,
+        None if request.min_accuracy is UNSET else request.min_accuracy,
     )
 
 

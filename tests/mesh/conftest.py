@@ -11,5 +11,7 @@ from tests.mesh.harness import RunningMesh, running_mesh
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
-    with running_mesh(tmp_path_factory.mktemp("mesh"), policy="static:1") as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOREMESH_TIERS", "mini")
+        with running_mesh(tmp_path_factory.mktemp("mesh"), policy="static:1") as running:
+            yield running

@@ -44,6 +44,24 @@ def test_hops_were_mtls_and_none_was_plaintext(mesh: RunningMesh) -> None:
     assert hops["plaintext"] == 0
 
 
+def test_a_request_gets_the_tier_that_it_asks_for_and_is_told_why(mesh: RunningMesh) -> None:
+    def asked(**more: Any) -> dict[str, Any]:
+        status, answer = mesh.ask("turn on the kitchen light", **more)
+        assert status == 200, answer
+        return answer
+
+    usual = asked()
+    assert (usual["tier"], usual["reason"]) == ("tiny", "the preferred tier")
+    floor = 0.9  # more than tiny has on its test part
+    until(lambda: mesh.ask("hi", min_accuracy=floor)[0] == 200, 30, "routing knows that a replica holds mini")
+    chosen = asked(min_accuracy=floor)
+    assert chosen["reason"] == "the fastest with an accuracy of 0.9 or more"
+    assert asked(model="intent.mini")["tier"] == "mini"
+    assert asked(latency_budget_ms=20_000)["tier"] == "mini", "the most accurate that a replica holds"
+    status, problem = mesh.ask("hi", min_accuracy=0.999)
+    assert (status, problem["field"]) == (400, "min_accuracy")
+
+
 BAD: list[tuple[str, Any, int, str]] = [
     ("not JSON", b"{", 400, "bad-json"),
     ("no body", b"", 400, "bad-json"),
@@ -156,9 +174,9 @@ def test_a_session_keeps_its_turns(mesh: RunningMesh) -> None:
 def test_models_are_listed_from_the_registry(mesh: RunningMesh) -> None:
     def listed() -> Any:
         models = mesh.get("/v1/models")[1].get("models", [])
-        return models if any(model["served"] for model in models) else None
+        return models if sum(bool(model["served"]) for model in models) == 2 else None
 
-    models = until(listed, 5, "the registry knows the model")
+    models = until(listed, 10, "the registry knows both models")
     served = {(model["model"], model["tier"]): model["served"] for model in models}
-    assert served[("intent", "tiny")] is True
-    assert sum(served.values()) == 1, "what is in the catalog and not loaded is not claimed to be served"
+    assert served[("intent", "tiny")] is True and served[("intent", "mini")] is True
+    assert sum(served.values()) == 2, "what is in the catalog and not loaded is not claimed to be served"

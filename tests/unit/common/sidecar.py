@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from typing import Any
 
 from aiohttp import web
@@ -24,7 +25,7 @@ class FakeSidecar:
         self.state: dict[tuple[str, str], tuple[Any, int]] = {}
         self.saves: list[tuple[str, list[dict[str, Any]]]] = []
         self.published: list[tuple[str, Any]] = []
-        self.reads = 0
+        self.reads: Counter[str] = Counter()
         self.down = False
         self.delay_s = 0.0
         self.port = 0
@@ -88,7 +89,7 @@ class FakeSidecar:
 
     async def _get(self, request: web.Request) -> web.Response:
         await self._enter(request)
-        self.reads += 1
+        self.reads[request.match_info["store"]] += 1
         found = self.state.get((request.match_info["store"], request.match_info["key"]))
         if found is None:
             return web.Response(status=204)
@@ -101,8 +102,8 @@ class FakeSidecar:
             keys = (await request.json())["keys"]
             return web.json_response([{"key": key, "error": "connection refused"} for key in keys])
         await self._enter(request)
-        self.reads += 1
         store = request.match_info["store"]
+        self.reads[store] += 1
         rows: list[dict[str, Any]] = []
         for key in (await request.json())["keys"]:
             found = self.state.get((store, key))

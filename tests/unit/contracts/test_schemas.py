@@ -29,6 +29,7 @@ ANSWER: dict[str, Any] = {
     "timings_ms": {"total": 3.0, "tokenize": 1.0, "queue": 0.1, "infer": 0.2},
     "trace_id": None,
     "replica": "inference-1",
+    "reason": "the preferred tier",
 }
 PROBLEM = {"type": "https://foremesh.dev/problems/empty-text", "title": "t", "status": 400, "detail": "d"}
 OUTCOME = {

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.common.catalog import read_catalog
 from services.routing.answers import state_key
+from tests.unit.common.catalog import write_card, write_entry
 from tests.unit.common.client import TRACEPARENT, problem, validate
 from tests.unit.routing.upstream import Mesh, with_mesh
 
@@ -176,7 +178,7 @@ def test_answers_are_mirrored_to_redis_in_bulk_and_read_only_when_needed(catalog
         assert (store, len(saved)) == ("answers", 30)
         assert saved[0]["key"] == state_key(card, "1", "x")
         assert saved[0]["metadata"] == {"ttlInSeconds": "600"}
-        assert mesh.sidecar.reads == 0
+        assert mesh.sidecar.reads["answers"] == 0
         state.update(mesh.sidecar.state)
 
     async def restarted(mesh: Mesh) -> None:
@@ -185,7 +187,7 @@ def test_answers_are_mirrored_to_redis_in_bulk_and_read_only_when_needed(catalog
         outcomes = await mesh.coalesced(*[item("x" * n) for n in range(25, 35)])
         assert [outcome["status"] for outcome in outcomes] == [200] * 6 + [503] * 4
         assert outcomes[0]["body"]["intent"] == "intent_25" and outcomes[0]["body"]["degraded"] is True
-        assert mesh.sidecar.reads == 1
+        assert mesh.sidecar.reads["answers"] == 1
         mesh.sidecar.delay_s = 1.5
         start = time.perf_counter()
         problem(await mesh.ask("xxx"), 503, "unavailable")
@@ -246,3 +248,96 @@ def test_the_openapi_document_has_every_route(catalog: Path) -> None:
         assert post["requestBody"]["content"]["application/json"]["schema"]["required"] == ["text"]
 
     with_mesh(catalog, test)
+
+
+def tiers_catalog(folder: Path) -> Path:
+    """Three tiers of one model: accuracies, and p50s that a slow upstream multiplies."""
+    for tier, accuracy, p50_ms, size_mb in (
+        ("tiny", 0.9, 0.1, 0.6),
+        ("mini", 0.92, 1.0, 7.0),
+        ("base", 0.93, 4.0, 23.0),
+    ):
+        write_entry(folder, tier=tier, accuracy={"test": accuracy}, p50_ms=p50_ms, size_mb=size_mb)
+    return folder
+
+
+async def until_held(mesh: Mesh, *tiers: str) -> None:
+    """Let the registry say that a replica holds `tiers`, and routing have read it."""
+    for tier in tiers:
+        mesh.sidecar.state["registry", f"intent.{tier}"] = ({"registered_by": "inference-1"}, 1)
+    read = mesh.sidecar.reads["registry"]
+    for _ in range(400):
+        if mesh.sidecar.reads["registry"] >= read + 2:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the registry is not read")
+
+
+def test_a_budget_and_a_floor_choose_among_the_tiers_that_replicas_hold(tmp_path: Path) -> None:
+    async def test(mesh: Mesh) -> None:
+        async def tier(**asked: Any) -> str:
+            answer = (await mesh.ask("four", **asked)).json()
+            validate("intents-response", answer)
+            assert answer["reason"]
+            found: str = answer["tier"]
+            return found
+
+        assert await tier(latency_budget_ms=1000) == "tiny", "nobody holds another one yet"
+        await until_held(mesh, "tiny", "mini", "base")
+        assert await tier() == "tiny"
+        assert await tier(latency_budget_ms=1000) == "base"
+        assert await tier(min_accuracy=0.91, latency_budget_ms=1000) == "base"
+        assert await tier(min_accuracy=0.92) in ("mini", "base")
+        assert await tier(model="intent.mini", latency_budget_ms=1000) == "mini"
+        response = await mesh.ask("four", min_accuracy=0.99)
+        assert problem(response, 400, "out-of-range")["field"] == "min_accuracy"
+        problem(await mesh.ask("four", model="intent.huge"), 404, "unknown-model")
+        # base is measured to be slow, and no longer chosen where time is short.
+        mesh.upstream.delay_of["base"] = 0.15
+        for _ in range(4):
+            await tier(model="intent.base")
+        assert await tier(latency_budget_ms=200) != "base"
+        assert await tier(latency_budget_ms=5000) == "base"
+
+    with_mesh(tiers_catalog(tmp_path), test, watch_s=0.1)
+
+
+def test_a_full_queue_degrades_to_a_smaller_tier_before_it_sheds_and_comes_back(tmp_path: Path) -> None:
+    async def test(mesh: Mesh) -> None:
+        await until_held(mesh, "tiny", "mini", "base")
+        mesh.upstream.delay_of["base"] = 0.3
+
+        async def burst(count: int) -> list[dict[str, Any]]:
+            body = '{"text":"four","latency_budget_ms":50000,"min_accuracy":0.91}'
+            outcomes = await asyncio.gather(*(mesh.coalesced({"body": body}) for _ in range(count)))
+            return [outcome for (outcome,) in outcomes]
+
+        assert {one["body"]["tier"] for one in await burst(2)} == {"base"}
+        first = asyncio.create_task(burst(60))
+        await asyncio.sleep(0.05)  # the queue before base is full now
+        later = await burst(10)
+        assert {one["status"] for one in later} == {200}
+        assert {(one["body"]["tier"], one["body"]["degraded"]) for one in later} == {("mini", True)}
+        assert "base would be chosen" in later[0]["body"]["reason"]
+        await first
+        deadline = time.perf_counter() + 20
+        while (one := (await burst(1))[0]["body"])["degraded"]:
+            assert time.perf_counter() < deadline
+            await asyncio.sleep(0.2)
+        assert one["tier"] == "base"
+
+    with_mesh(tiers_catalog(tmp_path), test, watch_s=0.1, queue_items=40, inference_calls=1, max_batch=8)
+
+
+def test_an_answer_of_the_version_before_is_never_served(tmp_path: Path) -> None:
+    folder = write_entry(tmp_path)
+
+    async def test(mesh: Mesh) -> None:
+        assert (await mesh.ask("four")).json()["degraded"] is False
+        mesh.upstream.infer_status = 500
+        assert (await mesh.ask("four")).json()["degraded"] is True
+        write_card(folder, version="2")
+        await asyncio.sleep(0.5)
+        problem(await mesh.ask("four"), 503, "unavailable")
+
+    with_mesh(tmp_path, test, redis=False, watch_s=0.05)

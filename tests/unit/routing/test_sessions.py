@@ -63,9 +63,9 @@ def test_without_redis_there_is_no_acknowledgement(catalog: Path) -> None:
         problem(await mesh.client.get("/v1/sessions/a"), 503, "unavailable")
         mesh.sidecar.down = False
         problem(await mesh.client.get("/v1/sessions/a"), 404, "not-found")
-        reads = mesh.sidecar.reads
+        reads = mesh.sidecar.reads["sessions"]
         problem(await mesh.client.get("/v1/sessions/a%20b"), 404, "not-found")
-        assert mesh.sidecar.reads == reads
+        assert mesh.sidecar.reads["sessions"] == reads
         response = await mesh.client.post("/v1/sessions", json={"session_id": "a b"})
         assert problem(response, 400, "out-of-range")["field"] == "session_id"
 

@@ -26,6 +26,7 @@ class Upstream:
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any], str]] = []
         self.delay_s = 0.0
+        self.delay_of: dict[str, float] = {}
         self.tokenize_status = 200
         self.infer_status = 200
         self.garbage = b""
@@ -80,6 +81,7 @@ class Upstream:
             body = await self._enter("infer", request, self.infer_status)
         except Refused as refused:
             return refused.response()
+        await asyncio.sleep(self.delay_of.get(body["tier"], 0.0))
         if self.garbage:
             return web.Response(body=self.garbage)
         outcomes = [self._outcome(item) for item in body["items"]]
