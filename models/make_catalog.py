@@ -104,6 +104,7 @@ def make(args: argparse.Namespace, steps: Sequence[str]) -> None:
             folders, ["base", "base-4bit"], base.parent, from_public=True, seed=args.seed[0], **common, **everything,
             targets={tier: targets(tier, SOURCES) for tier in ("base", "base-4bit")},
         )  # fmt: skip
+        heads(base.parent, "base", "base-4bit")
     if "mini" in steps:
         with_seeds(
             args.seed, base.parent,
@@ -111,6 +112,7 @@ def make(args: argparse.Namespace, steps: Sequence[str]) -> None:
                 folders, ["mini"], out, seed=seed, **common, **everything, targets={"mini": targets("mini", SOURCES)}
             ),
         )  # fmt: skip
+        heads(base.parent, "mini")
     if "tiny" in steps:
         for name, source in SOURCES.items():
             with_seeds(args.seed, args.out / source.model, tiny(args.data / name, source, common))
@@ -121,6 +123,16 @@ def make(args: argparse.Namespace, steps: Sequence[str]) -> None:
             args.data / "hwu64", args.study, long=args.data / "banking77", base=base, cache=args.cache,
             seed=args.seed[0],
         )  # fmt: skip
+
+
+def heads(model: Path, *tiers: str) -> None:
+    """The further sets of tiers as models of their own, by a card each."""
+    from models.heads import write_heads  # noqa: PLC0415 (ONNX may be missing)
+
+    models = {name: source.model for name, source in SOURCES.items()}
+    data = {name: {"source": source.source, "licence": source.licence} for name, source in SOURCES.items()}
+    for tier in tiers:
+        write_heads(model / tier, models, data)
 
 
 def commands(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ class Card(msgspec.Struct, frozen=True):
     """What a service needs of `card.json`; `folder` is where it lies, `facts` the whole card as it was
     read.
 
-    `max_batch` bounds what may run together where an answer would depend on its neighbours; 0: any number.
+    `max_batch` bounds what may run together where an answer would depend on its neighbours; 0: any number. `weights`
+    names the entry of the same catalog, `<model>/<tier>`, whose files are used; `output` the one that holds the logits.
     """
 
     model: str
@@ -31,6 +33,8 @@ class Card(msgspec.Struct, frozen=True):
     task: str = ""
     size_mb: float = 0.0
     max_batch: int = 0
+    weights: str = ""
+    output: str = "logits"
     folder: Path = Path()
     facts: dict[str, Any] = {}
 
@@ -99,7 +103,7 @@ def read_verified(card: Card, name: str) -> bytes:
 
     Raises `CatalogError` when it is missing, or when its SHA-256 is not the one on the card.
     """
-    path = card.folder / name
+    path = path_of(card, name)
     expected = card.sha256.get(name, "")
     try:
         content = path.read_bytes()
@@ -112,6 +116,21 @@ def read_verified(card: Card, name: str) -> bytes:
             f"actual {actual}; restore the file, or export the model again with its card"
         )
     return content
+
+
+def path_of(card: Card, name: str) -> Path:
+    """Where the file `name` of this entry lies: with it, or with the entry whose weights it uses.
+
+    Raises `CatalogError` where `weights` names no entry of a catalog.
+    """
+    own = card.folder / name
+    if not card.weights or own.exists():
+        return own
+    if not re.fullmatch(r"[a-z0-9-]+/[a-z0-9-]+", card.weights):
+        raise CatalogError(
+            f"{card.folder / 'card.json'}: weights must be <model>/<tier> of the same catalog, not {card.weights!r}"
+        )
+    return card.folder.parent.parent / card.weights / name
 
 
 def default_tier(cards: dict[str, Card], model: str, preferred: str) -> Card | None:

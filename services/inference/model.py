@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from services.common.catalog import Card, CatalogError, read_verified
+from services.common.catalog import Card, CatalogError, path_of, read_verified
 from services.contracts.messages import Alternative, InferOutcome
 from services.inference.memory import give_back
 
@@ -27,6 +28,10 @@ class Ran(InferOutcome, omit_defaults=True):
     """An outcome in this process: with the rows of the outputs that were wanted, by name."""
 
     tensors: dict[str, NDArray[np.float32]] | None = None
+
+
+# Entries that use the same weights share a session; it goes with the last of them.
+_sessions: WeakValueDictionary[tuple[str, int], ort.InferenceSession] = WeakValueDictionary()
 
 
 class _AddedToken(msgspec.Struct):
@@ -66,11 +71,16 @@ class Model:
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         content = read_verified(card, "model.onnx")
-        path = card.folder / "model.onnx"
-        try:
-            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the binding has no common base class for its errors
-            raise CatalogError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
+        path = path_of(card, "model.onnx")
+        shared = (card.sha256["model.onnx"].lower(), threads)
+        session = _sessions.get(shared)
+        if session is None:
+            try:
+                session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # the binding has no common base class for its errors
+                raise CatalogError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
+            _sessions[shared] = session
+        self._session = session
         inputs = sorted(value.name for value in self._session.get_inputs())
         outputs = sorted(value.name for value in self._session.get_outputs())
         # Name -> numbers for an item; an output with some for each token has no row of its own in every batch.
@@ -79,10 +89,10 @@ class Model:
             for value in self._session.get_outputs()
             if len(value.shape) == 2 and isinstance(value.shape[1], int)
         }
-        if inputs != ["ids", "lengths"] or "logits" not in outputs:
+        if inputs != ["ids", "lengths"] or card.output not in outputs:
             raise CatalogError(
                 f"{path} has inputs {inputs} and outputs {outputs}; a catalog model has "
-                "inputs ids, lengths and output logits"
+                f"inputs ids, lengths and output {card.output}"
             )
         self._labels = card.labels
         self.max_batch = min(max_batch, card.max_batch or max_batch)
@@ -138,12 +148,12 @@ class Model:
         for at, row in enumerate(rows):
             ids[at, : len(row)] = row
         feed = {"ids": ids, "lengths": np.asarray(lengths, dtype=np.int64)}
-        names = ["logits", *wanted]
+        names = [self.card.output, *wanted]
         found = self._session.run(names, feed)
         return found[0], dict(zip(wanted, found[1:], strict=True))
 
     def _warm_up(self, max_batch: int) -> None:
-        path = self.card.folder / "model.onnx"
+        path = path_of(self.card, "model.onnx")
         token = min(1, self.vocabulary - 1)
         for batch, tokens in ((1, 1), (1, self.card.max_tokens), (max_batch, self.card.max_tokens)):
             try:
@@ -173,7 +183,7 @@ def top(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:
 
 def _vocabulary_size(card: Card) -> int:
     """Return one more than the largest token id of the entry's tokenizer."""
-    path = card.folder / "tokenizer.json"
+    path = path_of(card, "tokenizer.json")
     try:
         content = msgspec.json.decode(read_verified(card, "tokenizer.json"), type=_TokenizerFile)
     except ValueError as error:

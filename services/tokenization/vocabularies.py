@@ -89,8 +89,13 @@ class Vocabularies:
 
 
 def _load(catalog: Path, loaded: dict[str, Vocabulary]) -> dict[str, Vocabulary]:
-    entries = {}
+    entries: dict[str, Vocabulary] = {}
+    shared = {one.shared: one for one in loaded.values()}
     for key, card in read_catalog(catalog).items():
         old = loaded.get(key)
-        entries[key] = old if old is not None and old.card == card else Vocabulary(card)
+        if old is not None and old.card == card:
+            entries[key] = old
+        else:
+            entries[key] = Vocabulary(card, shared.get((card.tokenizer, card.max_tokens)))
+            shared[entries[key].shared] = entries[key]
     return entries

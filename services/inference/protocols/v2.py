@@ -170,7 +170,9 @@ class Server:
             wanted = _wanted(held, request)
             rows = _rows(held, tensors, self._texts.max_items)
             raw = tuple(name for name in wanted if name not in ("intent", "score"))
-            outcomes = await self._texts.run(held, [Query(row, 1, raw or ("logits",)) for row in rows])
+            outcomes = await self._texts.run(
+                held, [Query(row, 1, raw or (held.card.output,)) for row in rows]
+            )
         finally:
             self._texts.repository.leave(held)
         for at, outcome in enumerate(outcomes):

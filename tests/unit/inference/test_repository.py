@@ -193,6 +193,24 @@ def test_a_broken_new_version_leaves_the_old_one(catalog: Path) -> None:
     hold(catalog, test)
 
 
+def test_entries_that_use_the_same_weights_share_a_session(catalog: Path) -> None:
+    (catalog / "third/tiny").mkdir(parents=True)
+    card = json.loads((catalog / "intent/tiny/card.json").read_text()) | {
+        "model": "third",
+        "weights": "intent/tiny",
+    }
+    (catalog / "third/tiny/card.json").write_text(json.dumps(card))
+
+    async def test(repository: Repository) -> None:
+        assert await ask(repository, "third.tiny") == await ask(repository, "intent.tiny")
+        held = repository.held
+        assert held["third.tiny"].model._session is held["intent.tiny"].model._session
+        assert await repository.unload("third.tiny")
+        await ask(repository, "intent.tiny")
+
+    hold(catalog, test)
+
+
 def test_an_entry_that_is_gone_is_let_go(catalog: Path) -> None:
     async def test(repository: Repository) -> None:
         await ask(repository, "intent.mini")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 pytest.importorskip("jax", reason="training needs the lock `train`", exc_type=ImportError)
 pytest.importorskip("onnx_ir", reason="training needs the lock `train`")
 
-from models import build, entries, evaluate, teacher, tiers
+from models import build, entries, evaluate, heads, teacher, tiers
 from models.corpus import Task
 from models.intents import measure
 from models.methods.quantise import int8
@@ -94,6 +95,23 @@ def test_what_is_served_in_batches_has_no_say_in_its_neighbours(cards: Mapping[s
     assert variants["weights-int8"]["batch_moves_logits"] < 1e-4
     assert variants["int8-dynamic"]["batch_moves_logits"] > 1e-4, "else there would be no reason to refuse it"
     assert variants["weights-int8"]["size_mb"] < 0.6 * variants["fp32"]["size_mb"]
+
+
+def test_every_further_head_is_a_model_of_its_own_over_the_same_files(base: Path, tasks: list[Task]) -> None:
+    made = heads.write_heads(base, {"bank": "money"}, {"bank": {"source": "nobody", "licence": "none"}})
+    try:
+        assert made == [base.parents[1] / "money/base"]
+        assert sorted(path.name for path in made[0].iterdir()) == ["README.md", "card.json"]
+        entry = entries.read_entry(made[0])
+        schema = json.loads((REPO / "services/contracts/card.schema.json").read_text())
+        jsonschema.validate(entry.card, schema)
+        assert entry.card["labels"] == tasks[1].labels
+        assert evaluate.evaluate(entry, tasks[1].test).accuracy == entry.card["accuracy"]["test"]
+        assert "[intent/base](../../intent/base/README.md)" in (made[0] / "README.md").read_text()
+    finally:
+        shutil.rmtree(base.parents[1] / "money")
+    with pytest.raises(KeyError, match="bank"):
+        heads.write_heads(base, {}, {})
 
 
 def test_an_encoder_comes_back_from_its_entry(base: Path, tasks: list[Task], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 from tokenizers import Tokenizer
 
+from models.entries import read_entry, resolve
 from models.intents import measure
 from models.intents.utterances import read_utterances
 
@@ -22,8 +23,14 @@ ENTRIES = sorted((REPO / "models/catalog").glob("*/*/card.json"))
 FILES = ("model.onnx", "tokenizer.json")
 
 
+def file_of(folder: Path, name: str) -> Path:
+    """With the entry, or with the one whose weights it uses."""
+    artefact = resolve(read_entry(folder))
+    return artefact.model if name == "model.onnx" else artefact.tokenizer
+
+
 def ids_of(folder: Path, texts: list[str], card: dict[str, Any]) -> list[list[int]]:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(file_of(folder, "tokenizer.json")))
     return measure.encode(tokenizer, texts, card["max_tokens"])
 
 
@@ -46,7 +53,7 @@ def test_a_card_holds_what_everybody_relies_on(path: Path) -> None:
     assert (card["model"], card["tier"]) == (folder.parent.name, folder.name)
     assert {"version", "task", "licence", "variant", "training", "machine", "p50_ms"} <= set(card)
     assert card["sha256"] == {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES
+        name: hashlib.sha256(file_of(folder, name).read_bytes()).hexdigest() for name in FILES
     }
     assert card["labels"] == sorted(set(card["labels"]))
     assert {"test", "valid", "test_fp32"} <= set(card["accuracy"])
@@ -59,7 +66,7 @@ def test_a_card_holds_what_everybody_relies_on(path: Path) -> None:
 @pytest.mark.parametrize("path", ENTRIES, ids=lambda path: "/".join(path.parts[-3:-1]))
 def test_what_depends_on_its_neighbours_is_served_alone(path: Path) -> None:
     card, folder = json.loads(path.read_text()), path.parent
-    session = measure.open_session(folder / "model.onnx")
+    session = measure.open_session(file_of(folder, "model.onnx"))
     rows = ids_of(folder, [item.text for item in read_utterances(OWN)[:32]], card)
     alone = np.concatenate([measure.run(session, [row]) for row in rows])
     moved = np.abs(measure.run(session, rows) - alone).max()

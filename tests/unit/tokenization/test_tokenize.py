@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,25 @@ def test_an_empty_catalog_is_not_ready(tmp_path: Path) -> None:
         assert (await client.get("/healthz")).status_code == 200
 
     with_app(create(settings(tmp_path)), test)
+
+
+def test_entries_that_use_one_artefact_share_its_tokenizer(tmp_path: Path) -> None:
+    folder = write_entry(tmp_path)
+    write_entry(tmp_path, model="other")
+    (tmp_path / "third/tiny").mkdir(parents=True)
+    card = json.loads((folder / "card.json").read_text()) | {"model": "third", "weights": "intent/tiny"}
+    (tmp_path / "third/tiny/card.json").write_text(json.dumps(card))
+    vocabularies = Vocabularies(tmp_path, "tiny")
+    one, two, three = (vocabularies.find(model, None) for model in ("intent", "other", "third"))
+    assert one._tokenizer is two._tokenizer is three._tokenizer
+    assert three.encode(["turn on"]) == one.encode(["turn on"])
+
+
+@pytest.mark.parametrize("weights", ["../secret", "intent/huge", "/etc"])
+def test_weights_that_are_not_in_the_catalog_are_refused(tmp_path: Path, weights: str) -> None:
+    folder = write_entry(tmp_path)
+    (tmp_path / "third/tiny").mkdir(parents=True)
+    card = json.loads((folder / "card.json").read_text()) | {"model": "third", "weights": weights}
+    (tmp_path / "third/tiny/card.json").write_text(json.dumps(card))
+    with pytest.raises(CatalogError, match=r"cannot be read|weights must be"):
+        Vocabularies(tmp_path, "tiny")
