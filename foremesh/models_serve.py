@@ -52,10 +52,11 @@ def serve(
 ) -> None:
     """Serve the models of a catalog from this process alone: no mesh, no sidecar, no containers.
 
-    It answers POST /v1/intents ({"text": ...} or {"texts": [...]}), OpenAI's POST /v1/embeddings and GET /v1/models,
-    and the Open Inference Protocol v2 below /v2 with its binary tensors, so the clients `openai` and `tritonclient`
-    work. The catalog is watched: a new version takes over without a dropped request, a file that is not what its card
-    says is refused. GET /healthz, /readyz and /metrics are for whoever looks after it; SIGTERM drains.
+    It answers POST /v1/intents ({"text": ...} or {"texts": [...]}), POST /v1/summaries, OpenAI's POST /v1/embeddings
+    and GET /v1/models, and the Open Inference Protocol v2 below /v2 with its binary tensors, so the clients `openai`
+    and `tritonclient` work. The catalog is watched: a new version takes over without a dropped request, a file that is
+    not what its card says is refused. GET /healthz, /readyz and /metrics are for whoever looks after it; SIGTERM
+    drains.
 
     Example: foremesh models serve --load intent.tiny --port 8080
 

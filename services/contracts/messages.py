@@ -12,6 +12,9 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
+OUT_OF_SCOPE = "out_of_scope"
+"""The intent of a text that belongs to none that the model knows."""
+
 
 class TokenizeRequest(Struct):
     """Routing asks tokenization; without `tier` the model's default tier is meant. `tokenizer` names the one that
@@ -66,7 +69,8 @@ class Alternative(Struct):
 
 
 class InferOutcome(Struct, omit_defaults=True):
-    """What became of one item: 200 with an answer, else 400, 503 or 504 with a `reason`."""
+    """What became of one item: 200 with an answer, else 400, 503 or 504 with a `reason`. An answer that is not
+    `in_scope` has the intent OUT_OF_SCOPE, and the model's guess is the first of its alternatives."""
 
     status: int
     intent: str | None = None
@@ -74,6 +78,7 @@ class InferOutcome(Struct, omit_defaults=True):
     alternatives: list[Alternative] | None = None
     queue_ms: float | None = None
     run_ms: float | None = None
+    in_scope: bool = True
     reason: str | None = None
     detail: str | None = None
     retry_after_s: float | None = None
@@ -119,6 +124,7 @@ class Answer(Struct):
     intent: str
     score: float
     alternatives: list[Alternative]
+    in_scope: bool
     model: str
     tier: str
     version: str

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from services.common.catalog import Card, CatalogError, path_of, read_verified
-from services.contracts.messages import Alternative, InferOutcome
+from services.contracts.messages import OUT_OF_SCOPE, Alternative, InferOutcome
 from services.inference.memory import give_back
 
 
@@ -95,6 +95,7 @@ class Model:
                 f"inputs ids, lengths and output {card.output}"
             )
         self._labels = card.labels
+        self._least = gate(card)
         self.max_batch = min(max_batch, card.max_batch or max_batch)
         self._warm_up(self.max_batch)
         # What loading needed for a moment, a tenth of the memory of a 23 MB model.
@@ -120,6 +121,7 @@ class Model:
         logits, tensors = self._outputs([query.ids for query in queries], wanted_outputs)
         probabilities = softmax(logits)
         classes = probabilities.shape[1]
+        inside = None if self._least is None else energy(logits) >= self._least
         wanted = min(classes, 1 + max(query.top_k for query in queries))
         best = top(probabilities, wanted)
         scores = np.round(np.take_along_axis(probabilities, best, axis=1), 6).tolist()
@@ -129,11 +131,14 @@ class Model:
                 Alternative(self._labels[at], value)
                 for at, value in zip(order[: query.top_k + 1], score, strict=False)
             ]
-            if query.outputs:
-                own = {name: tensors[name][row] for name in query.outputs}
-                outcomes.append(Ran(200, named[0].intent, named[0].score, named[1:], tensors=own))
+            first, in_scope = named[0], inside is None or bool(inside[row])
+            if in_scope:
+                outcome = Ran(200, first.intent, first.score, named[1:])
             else:
-                outcomes.append(InferOutcome(200, named[0].intent, named[0].score, named[1:]))
+                outcome = Ran(200, OUT_OF_SCOPE, first.score, named[: query.top_k], in_scope=False)
+            if query.outputs:
+                outcome.tensors = {name: tensors[name][row] for name in query.outputs}
+            outcomes.append(outcome)
         return outcomes
 
     def _logits(self, rows: list[list[int]]) -> NDArray[np.float32]:
@@ -165,6 +170,24 @@ class Model:
                     f"{path} returns logits of shape {logits.shape}; "
                     f"its card names {len(self._labels)} labels"
                 )
+
+
+def gate(card: Card) -> float | None:
+    """The least energy of a text that belongs to the intents of the card's output; None where the card gives none."""
+    heads = card.facts.get("heads")
+    for head in heads.values() if isinstance(heads, dict) else ():
+        if isinstance(head, dict) and head.get("output", "logits") == card.output:
+            told = head.get("out_of_scope", {}).get("energy", {})
+            return float(told["threshold"]) if "threshold" in told else None
+    return None
+
+
+def energy(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[batch]: the log of the sum of the exponentials of a row, high where the model knows such texts (Liu et al. 2020,
+    "Energy-based Out-of-distribution Detection"). Thresholds on cards are of this score."""
+    top = logits.max(axis=1)
+    found: NDArray[np.float32] = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    return found
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -34,6 +34,7 @@ from services.inference.model import Model
 from services.inference.protocols import v2
 from services.inference.protocols.intents import Intents
 from services.inference.protocols.openai import Embeddings, Models
+from services.inference.protocols.summaries import Summaries
 from services.inference.repository import Held, Repository
 from services.inference.texts import TextHeld, Texts
 
@@ -90,6 +91,7 @@ class Standalone:
         self._hot: dict[str, Handler] = {
             "/v1/intents": Intents(self._texts, limit),
             "/v1/embeddings": Embeddings(self._texts, limit),
+            "/v1/summaries": Summaries(self._texts, limit),
         }
         self._router = Router(
             [

@@ -41,6 +41,7 @@ class Kept(msgspec.Struct):
     alternatives: list[Alternative]
     version: str
     kept_at: float
+    in_scope: bool = True
 
 
 _kept = msgspec.json.Decoder(Kept)

@@ -315,12 +315,13 @@ class Intents:
         self._answers.keep(
             card,
             request.asked.text,
-            Kept(outcome.intent, outcome.score, alternatives, result.version, now),
+            Kept(outcome.intent, outcome.score, alternatives, result.version, now, outcome.in_scope),
         )
         answer = Answer(
             outcome.intent,
             outcome.score,
             alternatives,
+            outcome.in_scope,
             card.model,
             card.tier,
             result.version,
@@ -342,6 +343,7 @@ class Intents:
             kept.intent,
             kept.score,
             kept.alternatives[: request.asked.top_k],
+            kept.in_scope,
             card.model,
             card.tier,
             kept.version,

@@ -31,6 +31,7 @@ class Answer(msgspec.Struct):
     intent: str
     score: float
     alternatives: list[Alternative]
+    in_scope: bool
     model: str
     tier: str
     version: str
@@ -113,6 +114,7 @@ def _answer(asked: Asked, outcome: InferOutcome) -> Answer:
         outcome.intent or "",
         outcome.score or 0.0,
         outcome.alternatives or [],
+        outcome.in_scope,
         card.model,
         card.tier,
         card.version,

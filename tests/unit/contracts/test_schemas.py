@@ -30,6 +30,7 @@ ANSWER: dict[str, Any] = {
     "trace_id": None,
     "replica": "inference-1",
     "reason": "the preferred tier",
+    "in_scope": True,
 }
 PROBLEM = {"type": "https://foremesh.dev/problems/empty-text", "title": "t", "status": 400, "detail": "d"}
 OUTCOME = {

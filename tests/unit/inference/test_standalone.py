@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
+from services.inference.protocols.summaries import sentences
 from services.inference.standalone import Options, Standalone
 from tests.unit.common.catalog import LABELS, MAX_TOKENS, WORDS, write_entry
 from tests.unit.common.client import problem
@@ -324,3 +325,45 @@ def test_ten_thousand_distinct_requests_at_once_are_not_mixed_up(catalog: Path) 
             assert np.abs(np.array(alone) - np.array(together)).max() < 1e-4
 
     serving(catalog, test, queue_items=10_000)
+
+
+TEXT = """Play some jazz in the kitchen, please. I want to hear some music now! My cat is called
+Dr. Whiskers. Put on a song that I like. Turn the music up a little."""
+
+
+@pytest.mark.skipif(not (CATALOG / "intent/mini").exists(), reason="models/catalog has no intent/mini")
+def test_a_summary_is_of_sentences_at_the_centre_in_their_order() -> None:
+    async def test(client: httpx.AsyncClient) -> None:
+        answer = (await client.post("/v1/summaries", json={"text": TEXT, "sentences": 3})).json()
+        assert answer["of"] == 6 and len(answer["sentences"]) == 3
+        places = [one["position"] for one in answer["sentences"]]
+        assert places == sorted(places)
+        assert answer["summary"] == " ".join(one["text"] for one in answer["sentences"])
+        assert "cat" not in answer["summary"] and "Whiskers" not in answer["summary"]
+        one = (await client.post("/v1/summaries", json={"text": "Only this"})).json()
+        assert (one["summary"], one["of"]) == ("Only this", 1)
+        problem(await client.post("/v1/summaries", json={"text": " \n"}), 400, "empty-text")
+        problem(await client.post("/v1/summaries", json={"text": "a" * 100_001}), 413, "text-too-long")
+        problem(await client.post("/v1/summaries", json={"text": "A. " * 300}), 400, "out-of-range")
+        problem(await client.post("/v1/summaries", json={"text": "a", "sentences": 0}), 400, "out-of-range")
+        problem(
+            await client.post("/v1/summaries", json={"text": "a", "model": "intent.tiny"}),
+            400,
+            "no-such-output",
+        )
+
+    serving(CATALOG, test)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
+        ("It costs 3.5 euros. e.g. this one stays.", ["It costs 3.5 euros. e.g. this one stays."]),
+        ("A line\nof text.\n\nAnother one", ["A line of text.", "Another one"]),
+        ('"Stop." He left.', ['"Stop."', "He left."]),
+        ("", []),
+    ],
+)
+def test_sentences_end_where_they_should(text: str, expected: list[str]) -> None:
+    assert sentences(text) == expected
