@@ -84,8 +84,13 @@ def list_(catalog: Catalog = CATALOG, json: Json = False) -> None:
     }  # fmt: skip
     names = {"size_mb": "size MB", "rss_mb": "memory MB", "p50_ms": "p50 ms", "speed": "speed against FP32"}
     for name, form in formats.items():
-        table.add_column(names.get(name, name), justify="left" if form == "{}" else "right", overflow="fold")
+        table.add_column(
+            names.get(name, name), justify="left" if form == "{}" else "right", overflow="fold",
+            no_wrap=name in ("model", "tier", "accuracy"),
+        )  # fmt: skip
     for row in rows:
+        if row["licence"] is not None:  # in a table that of the weights; the card has that of the data, too
+            row["licence"] = str(row["licence"]).split(" (")[0]
         table.add_row(
             *("-" if row[name] is None else form.format(row[name]) for name, form in formats.items())
         )
