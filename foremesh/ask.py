@@ -20,7 +20,19 @@ def ask(
     text: Annotated[str, typer.Argument(help="What to ask, in plain words.")],
     port_base: PortBase = 8700,
     session: Annotated[str | None, typer.Option(help="Session to continue (see POST /v1/sessions).")] = None,
-    model: Annotated[str, typer.Option(help="Model name.")] = "intent",
+    model: Annotated[
+        str, typer.Option(help="Model name; MODEL.TIER asks for a certain tier, such as intent.mini.")
+    ] = "intent",
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(
+            help="Time the answer may take: the most accurate tier that is expected within it answers.",
+            min=0.1,
+        ),
+    ] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="Accuracy on its card that the tier must have.", min=0, max=1)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Ask the mesh what you want: the gateway passes it on to routing, tokenization and inference.
@@ -30,7 +42,10 @@ def ask(
     """
     settings = mesh_settings(port_base)
     trace_id = secrets.token_hex(16)
-    body = {"text": text, "model": model} | ({"session_id": session} if session else {})
+    asked = {"session_id": session, "latency_budget_ms": budget_ms, "min_accuracy": min_accuracy}
+    body = {"text": text, "model": model} | {
+        name: value for name, value in asked.items() if value is not None
+    }
     try:
         reply = httpx.post(
             f"{settings.gateway_url}/v1/intents",
@@ -58,5 +73,6 @@ def ask(
         for other in answer["alternatives"]:
             console.print(f"  {other['intent']}  {other['score']:.1%}", style="dim", highlight=False)
         timings = "  ".join(f"{k} {v:.2f} ms" for k, v in answer["timings_ms"].items())
-        console.print(f"{answer['model']}/{answer['tier']} v{answer['version']}   {timings}", highlight=False)
+        who = f"{answer['model']}/{answer['tier']} v{answer['version']}: {answer['reason']}"
+        console.print(f"{who}{', degraded' if answer['degraded'] else ''}\n{timings}", highlight=False)
         console.print(f"foremesh trace {answer['trace_id']}", highlight=False)
