@@ -48,7 +48,7 @@ def serve(
     idle_s: Annotated[
         float,
         typer.Option(help="Seconds without a call after which a model goes from memory; 0: never.", min=0),
-    ] = 0.0,
+    ] = 600.0,
 ) -> None:
     """Serve the models of a catalog from this process alone: no mesh, no sidecar, no containers.
 

@@ -62,6 +62,7 @@ class Repository:
 
     pinned: keys that are loaded at the start and stay; memory_mb: resident memory (10^6 bytes) beyond which no model is
     loaded before another one goes, 0: no bound; idle_s: seconds without a call after which a model goes, 0: never.
+    `readings` counts how often the catalog was read: what was derived from its cards holds until it changes.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Repository:
         self._held: dict[str, Held] = {}
         self._took: dict[str, float] = {}
         self._loading = asyncio.Lock()
+        self.readings = 0
         self._closing: set[asyncio.Task[None]] = set()
         self._stamp = catalog_stamp(catalog)
         DEPTH.set_function(lambda: self.queued)
@@ -231,6 +233,7 @@ class Repository:
                 broken[key] = str(error)
                 log.error("catalog entry cannot be used", extra={"key": key, "why": str(error)})
         self._cards, self._broken = cards, broken
+        self.readings += 1
 
     async def _replace(self, key: str, old: Held) -> None:
         try:

@@ -35,7 +35,7 @@ class Settings(ServiceSettings):
         "bound.",
     )
     idle_s: float = Field(
-        default=0.0,
+        default=600.0,
         ge=0,
         description="Seconds without a call after which a model goes from memory; FOREMESH_MODEL.FOREMESH_TIER "
         "stays. 0: never.",

@@ -50,14 +50,17 @@ class Texts:
         self._deadline_s = deadline_s
         # Names are few and asked all the time; the catalog seldom changes.
         self._keys: dict[str, str] = {}
+        self._reading = -1
 
     def key(self, name: str) -> str:
         """The key of what is named `<model>` (its preferred tier), `<model>.<tier>` or `<model>/<tier>`. Raises the 404
         `Problem` unknown-model."""
+        if self._reading != self.repository.readings:
+            self._reading = self.repository.readings
+            self._keys.clear()
+        if known_key := self._keys.get(name):
+            return known_key
         cards = self.repository.cards
-        key = self._keys.get(name, "")
-        if key in cards:
-            return key
         key = name.replace("/", ".")
         if key not in cards:
             card = default_tier(dict(cards), name, self._preferred)

@@ -367,3 +367,25 @@ def test_a_summary_is_of_sentences_at_the_centre_in_their_order() -> None:
 )
 def test_sentences_end_where_they_should(text: str, expected: list[str]) -> None:
     assert sentences(text) == expected
+
+
+def test_a_preferred_tier_that_comes_later_answers_from_then_on(tmp_path: Path) -> None:
+    write_entry(tmp_path, tier="tiny")
+    write_entry(tmp_path, model="other", tier="mini")
+
+    async def test(client: httpx.AsyncClient) -> None:
+        async def tier() -> str:
+            found: str = (await client.post("/v1/intents", json={"text": "a", "model": "other"})).json()[
+                "tier"
+            ]
+            return found
+
+        assert await tier() == "mini"
+        write_entry(tmp_path, model="other", tier="tiny")
+        for _ in range(400):
+            if await tier() == "tiny":
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError("the preferred tier never answered")
+
+    serving(tmp_path, test, catalog_every_s=0.05)
