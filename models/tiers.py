@@ -35,7 +35,8 @@ MINI = EncoderRecipe(
     units=1024,
 )
 TINY = LstmRecipe(
-    epochs=24, batch=128, vocabulary=5200, alpha=0.9, variants=4, weight_decay=0.02, embedding_dropout=0.2,
+    epochs=24, batch=64, averaging=0.999, vocabulary=5200, alpha=0.9, variants=4, weight_decay=0.02,
+    embedding_dropout=0.2,
 )  # fmt: skip
 PIECES_A_CLASS, CLASSES = 5, 64
 """Pieces of words that take the room in the file of a class of the head, and the classes that TINY's vocabulary leaves
