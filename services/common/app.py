@@ -8,17 +8,11 @@ than half of the time of a tiny model's answer).
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import gc
 import hmac
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import uvicorn
-import uvloop
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -26,7 +20,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Lifespan
 
-from services.common import VERSION, problems
+from services.common import VERSION, problems, serving
 from services.common.asgi import (
     ClientGone,
     Receive,
@@ -43,9 +37,6 @@ from services.common.problems import Problem
 from services.common.settings import ServiceSettings, explain
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-DRAIN_S = 5
-# Longer than any client here keeps an idle connection, so that no call meets one that is just being closed.
-KEEPALIVE_S = 120
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -172,14 +163,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     if status == 404:
         return problem_response(problems.not_found(f"there is nothing at {request.url.path}"))
     if status == 405:
-        return problem_response(
-            Problem(
-                405,
-                "method-not-allowed",
-                "Method not allowed",
-                f"{request.url.path} does not take {request.method}",
-            )
-        )
+        return problem_response(problems.method_not_allowed(request.url.path, request.method))
     if status == 400:
         return problem_response(problems.bad_json(str(getattr(error, "detail", "the body cannot be read"))))
     return problem_response(
@@ -192,43 +176,18 @@ async def _on_error(request: Request, error: Exception) -> Response:
     return problem_response(problems.internal())
 
 
-class _Listener(uvicorn.Server):
-    """A uvicorn server that leaves the signals to `serve`, which may run two of them."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture nothing."""
-        yield
-
-
 def serve(app: FastAPI, settings: ServiceSettings, *, also: Sequence[tuple[FastAPI, str, int]] = ()) -> None:
     """Serve `app` on the settings' host and port until SIGTERM or SIGINT, then drain for 5 s at most and
     return.
 
     `also` lists further (app, host, port) served by the same process, such as a page for people.
     """
-    listeners = [
-        _Listener(_config(one, host, port, settings))
-        for one, host, port in ((app, settings.host, settings.port), *also)
-    ]
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            for listener in listeners:
-                listener.should_exit = True
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-        # What is imported by now lives as long as the process: keep the garbage collector from walking it
-        # again.
-        gc.collect()
-        gc.freeze()
-        await asyncio.gather(*(listener.serve() for listener in listeners))
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
+    serving.run(
+        [
+            serving.Listener(one, host, port, max_connections=settings.max_connections)
+            for one, host, port in ((app, settings.host, settings.port), *also)
+        ]
+    )
 
 
 def run(settings_class: type[S], create: Callable[[S], FastAPI]) -> None:
@@ -236,8 +195,7 @@ def run(settings_class: type[S], create: Callable[[S], FastAPI]) -> None:
 
     Ends the process with status 1 and one line on stderr when the settings or the catalog cannot be used.
     """
-    # A second thread (a model's run, an export) should not wait 5 ms for the interpreter lock.
-    sys.setswitchinterval(0.001)
+    serving.short_switches()
     try:
         settings = settings_class()
         app = create(settings)
@@ -245,23 +203,3 @@ def run(settings_class: type[S], create: Callable[[S], FastAPI]) -> None:
         why = explain(error, settings_class) if isinstance(error, ValidationError) else error
         sys.exit(f"{settings_class.__module__.rpartition('.')[0]} cannot start: {why}")
     serve(app, settings)
-
-
-def _config(app: FastAPI, host: str, port: int, settings: ServiceSettings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        backlog=1024,
-        limit_concurrency=settings.max_connections,
-        timeout_keep_alive=KEEPALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
-    )

@@ -11,6 +11,9 @@ from services.common.problems import Problem, bad_json, wrong_type
 
 T = TypeVar("T")
 
+MAX_CHARACTERS = 2000
+"""Of a user's text that are read."""
+
 _AT = re.compile(r" - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 _NAMED = re.compile(r"(?P<what>missing required|contains unknown) field `(?P<field>.*)`", re.DOTALL)
 _RANGE = re.compile(r"out of range|`(int|float|str|array)[^`]*` (<=?|>=?|of length)|matching regex")
@@ -30,6 +33,26 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | str) -> T:
         raise bad_json("the body is nested too deeply") from None
     except ValueError as error:
         raise bad_json(f"the body cannot be read as JSON: {error}") from None
+
+
+def checked_text(text: str, field: str) -> str:
+    """Return a user's text without white space at its ends; raises a 400 `Problem`, empty-text or text-too-long, that
+    names `field`.
+    """
+    text = text.strip()
+    if not text:
+        raise Problem(
+            400, "empty-text", "Empty text", f"{field}: is empty, or nothing but white space", field=field
+        )
+    if len(text) > MAX_CHARACTERS:
+        raise Problem(
+            400,
+            "text-too-long",
+            "Text too long",
+            f"{field}: has {len(text)} characters; at most {MAX_CHARACTERS} are read",
+            field=field,
+        )
+    return text
 
 
 def invalid(message: str) -> Problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -84,6 +85,23 @@ def unauthorized() -> Problem:
 def not_found(what: str) -> Problem:
     """Return the 404 that names what is not there."""
     return Problem(404, "not-found", "Not found", what)
+
+
+def method_not_allowed(path: str, method: str) -> Problem:
+    """Return the 405 for a path that takes other methods."""
+    return Problem(405, "method-not-allowed", "Method not allowed", f"{path} does not take {method}")
+
+
+def unknown_model(name: str, known: Iterable[str]) -> Problem:
+    """Return the 404 for a model, or tier of one, that the catalog has not; `known` are those that it has."""
+    there = sorted(known)
+    return Problem(
+        404,
+        "unknown-model",
+        "Unknown model",
+        f"model {name[:128]!r} is not in the catalog ({', '.join(there) or 'it is empty'})",
+        known=there,
+    )
 
 
 def too_large(limit_bytes: int) -> Problem:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI
-from opentelemetry.trace import Span, SpanKind, Tracer
+from opentelemetry.trace import SpanKind, Tracer
 
 from services.common import telemetry
 from services.common.app import create_app
@@ -27,7 +27,7 @@ from services.contracts.messages import (
     InferRequest,
     InferRequestRaw,
 )
-from services.inference.batching import ITEMS, Batcher
+from services.inference.batching import Batcher
 from services.inference.model import Model, Query
 from services.inference.registry import keep_registered
 from services.inference.repository import Held, Repository
@@ -66,7 +66,11 @@ class Inference:
             model, tier, tokenizer, items = self._read(body)
             held = await self._take(f"{model}.{tier}", tokenizer)
             try:
-                outcomes = await self._outcomes(held, items, span)
+                queries = [item if isinstance(item, InferOutcome) else _query(item) for item in items]
+                deadlines_s = [
+                    0.0 if isinstance(item, InferOutcome) else item.deadline_ms / 1e3 for item in items
+                ]
+                outcomes = await held.answer(queries, deadlines_s, span)
             finally:
                 self.repository.leave(held)
             card = held.card
@@ -125,24 +129,6 @@ class Inference:
             raise Problem(400, "out-of-range", "Out of range", detail, field="items")
         return model, tier, tokenizer, items
 
-    async def _outcomes(
-        self, held: Held, items: list[InferItem | InferOutcome], span: Span | None
-    ) -> list[InferOutcome]:
-        outcomes: list[InferOutcome | None] = []
-        queries: list[Query] = []
-        deadlines_s: list[float] = []
-        for item in items:
-            outcome = item if isinstance(item, InferOutcome) else _refusal(held.model, item)
-            outcomes.append(outcome)
-            if outcome is None and isinstance(item, InferItem):
-                queries.append(Query(item.ids, item.top_k))
-                deadlines_s.append(item.deadline_ms / 1e3)
-        refused = len(items) - len(queries)
-        if refused:
-            ITEMS.labels("refused").inc(refused)
-        ran = iter(await held.batcher.submit(queries, deadlines_s, span) if queries else ())
-        return [next(ran) if outcome is None else outcome for outcome in outcomes]
-
     def _make(self, card: Card) -> Held:
         settings = self._settings
         model = Model(card, max_batch=settings.max_batch, threads=settings.threads)
@@ -177,12 +163,12 @@ class Inference:
             run.end(end_ns)
 
 
-def _refusal(model: Model, item: InferItem) -> InferOutcome | None:
-    if not 1 <= item.top_k <= MAX_TOP_K:
-        why: str | None = f"top_k is {item.top_k}; it must be 1..{MAX_TOP_K}"
-    else:
-        why = model.refuse(item.ids)
-    return None if why is None else InferOutcome(400, reason="refused", detail=why)
+def _query(item: InferItem) -> Query | InferOutcome:
+    """What the model is asked, or the 400 of an item that asks for too many runners-up."""
+    if 1 <= item.top_k <= MAX_TOP_K:
+        return Query(item.ids, item.top_k)
+    why = f"top_k is {item.top_k}; it must be 1..{MAX_TOP_K}"
+    return InferOutcome(400, reason="refused", detail=why)
 
 
 def _read_item(raw: msgspec.Raw) -> InferItem | InferOutcome:

@@ -12,15 +12,17 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import Counter, Gauge
 
 from services.common.catalog import Card, CatalogError, catalog_stamp, read_card
 from services.common.logs import logger
-from services.common.problems import Problem
-from services.inference.batching import Batcher
+from services.common.problems import Problem, unknown_model
+from services.contracts.messages import InferOutcome
+from services.inference.batching import ITEMS, Batcher
 from services.inference.memory import give_back, resident_mb
-from services.inference.model import Model
+from services.inference.model import Model, Query
 
 log = logger("foremesh.inference")
 
@@ -34,15 +36,14 @@ ROUGHLY = 2.0
 
 
 class Held:
-    """A model in memory, with the queue before it. mb: what loading it took; used: when it was asked last,
-    `time.monotonic`; busy: calls that are in it; retired: it gets no further ones."""
+    """A model in memory, with the queue before it. used: when it was asked last, `time.monotonic`; busy: calls that are
+    in it; retired: it gets no further ones."""
 
-    __slots__ = ("batcher", "busy", "mb", "model", "retired", "used")
+    __slots__ = ("batcher", "busy", "model", "retired", "used")
 
     def __init__(self, model: Model, batcher: Batcher) -> None:
         self.model = model
         self.batcher = batcher
-        self.mb = 0.0
         self.used = time.monotonic()
         self.busy = 0
         self.retired = False
@@ -51,6 +52,23 @@ class Held:
     def card(self) -> Card:
         """The card that the model was loaded by."""
         return self.model.card
+
+    async def answer(
+        self, queries: Sequence[Query | InferOutcome], deadlines_s: Sequence[float], note: Any = None
+    ) -> list[InferOutcome]:
+        """An outcome for each query, in order: what is one already stays it, and what the model cannot read is a 400 of
+        its own. `deadlines_s` and `note`: see `Batcher.submit`."""
+        outcomes = [one if isinstance(one, InferOutcome) else self._refusal(one) for one in queries]
+        good = [at for at, outcome in enumerate(outcomes) if outcome is None]
+        if refused := len(outcomes) - len(good):
+            ITEMS.labels("refused").inc(refused)
+        asked = [query for query in (queries[at] for at in good) if isinstance(query, Query)]
+        ran = iter(await self.batcher.submit(asked, [deadlines_s[at] for at in good], note) if good else ())
+        return [next(ran) if outcome is None else outcome for outcome in outcomes]
+
+    def _refusal(self, query: Query) -> InferOutcome | None:
+        why = self.model.refuse(query.ids)
+        return None if why is None else InferOutcome(400, reason="refused", detail=why)
 
 
 Make = Callable[[Card], Held]
@@ -122,9 +140,7 @@ class Repository:
                     or f"model '{key}' is not in the catalog {self._catalog}; tiers of {model!r} there: "
                     f"{', '.join(tiers) or 'none'}; set FOREMESH_MODEL, FOREMESH_TIER or FOREMESH_CATALOG"
                 )
-            before = resident_mb()
-            held = self._held[key] = self._make(card)
-            held.mb = self._took[key] = max(resident_mb() - before, card.size_mb)
+            self._held[key] = self._measured(card)
         if self._memory_mb and resident_mb() > self._memory_mb:
             raise CatalogError(
                 f"FOREMESH_MEMORY_MB={self._memory_mb:g} is less than the {resident_mb():.0f} MB that this "
@@ -253,27 +269,32 @@ class Repository:
         if key in self._broken:
             raise self._unusable(key)
         if card is None:
-            raise self._unknown(key)
+            raise unknown_model(key, self._cards)
         if not self._keep_below(self._took.get(key, card.size_mb * ROUGHLY)):
             LOADS.labels("no-room").inc()
             raise self._no_room(key)
-        before = resident_mb()
         try:
-            held = await asyncio.to_thread(self._make, card)
+            held = await asyncio.to_thread(self._measured, card)
         except CatalogError as error:
             LOADS.labels("refused").inc()
             self._broken[key] = str(error)
             log.error("catalog entry cannot be used", extra={"key": key, "why": str(error)})
             raise self._unusable(key) from error
         held.batcher.start()
-        held.mb = self._took[key] = max(resident_mb() - before, card.size_mb)
         if self._memory_mb and resident_mb() > self._memory_mb and not self._keep_below(0.0):
             # It took more than was thought; what answers already comes first.
             self._close(held)
             LOADS.labels("no-room").inc()
             raise self._no_room(key)
         LOADS.labels("loaded").inc()
-        log.info("model loaded", extra={"key": key, "version": card.version, "mb": round(held.mb, 1)})
+        log.info("model loaded", extra={"key": key, "version": card.version, "mb": round(self._took[key], 1)})
+        return held
+
+    def _measured(self, card: Card) -> Held:
+        """Load a model and keep what that took. Raises `CatalogError`."""
+        before = resident_mb()
+        held = self._make(card)
+        self._took[card.key] = max(resident_mb() - before, card.size_mb)
         return held
 
     def _keep_below(self, need_mb: float) -> bool:
@@ -286,10 +307,7 @@ class Repository:
                 return False
             key = min(free, key=lambda each: self._held[each].used)
             log.info("model let go", extra={"key": key, "why": "memory"})
-            held = self._held.pop(key)
-            held.retired = True
-            held.batcher.close()
-            _forget(held)
+            _forget(self._held.pop(key))  # its thread has nothing to do, and ends at once
         return True
 
     def _let_idle_go(self) -> None:
@@ -308,32 +326,16 @@ class Repository:
             self._close(held)
 
     def _close(self, held: Held) -> None:
-        """End its thread and give its memory back, without holding up the loop."""
-        held.retired = True
-
-        def end() -> None:
-            held.batcher.close()
-            _forget(held)
-
-        task = asyncio.get_running_loop().create_task(asyncio.to_thread(end))
+        """Forget it without holding up the loop."""
+        task = asyncio.get_running_loop().create_task(asyncio.to_thread(_forget, held))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-
-    def _unknown(self, key: str) -> Problem:
-        known = sorted(self._cards)
-        return Problem(
-            404,
-            "unknown-model",
-            "Unknown model",
-            f"model {key[:128]!r} is not in the catalog {self._catalog} ({', '.join(known) or 'it is empty'})",
-            known=known,
-        )
 
     def _unusable(self, key: str) -> Problem:
         return Problem(503, "model-unusable", "Model cannot be used", self._broken[key], retry_after_s=10.0)
 
     def _no_room(self, key: str) -> Problem:
-        there = ", ".join(f"{name} {held.mb:.0f} MB" for name, held in self._held.items()) or "no model"
+        there = ", ".join(f"{name} {self._took[name]:.0f} MB" for name in self._held) or "no model"
         return Problem(
             503,
             "no-room",
@@ -345,5 +347,7 @@ class Repository:
 
 
 def _forget(held: Held) -> None:
+    """End its thread and give its memory back."""
+    held.batcher.close()
     held.model.close()
     give_back()

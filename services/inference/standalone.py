@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
-import uvicorn
-import uvloop
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
-from services.common import problems
+from services.common import problems, serving
 from services.common.asgi import ClientGone, Receive, Scope, Send, send_json, send_problem
 from services.common.asgi import Route as Handler
 from services.common.catalog import Card, CatalogError
@@ -39,10 +36,6 @@ from services.inference.repository import Held, Repository
 from services.inference.texts import TextHeld, Texts
 
 log = logger("foremesh.inference")
-
-DRAIN_S = 5
-KEEPALIVE_S = 120
-BACKLOG = 1024
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,13 +122,16 @@ class Standalone:
         try:
             route = self._hot.get(path)
             if route is None:
+                scope["app"] = self  # else the router answers a wrong method by itself, with a line of text
                 await self._router(scope, receive, send)
             elif scope["method"] == "POST":
                 await route(scope, receive, send)
             else:
-                raise _method(scope)
+                raise problems.method_not_allowed(path, scope["method"])
         except Problem as problem:
             await send_problem(send, _in_protocol(path, problem))
+        except HTTPException:  # the router raises it for nothing but a method
+            await send_problem(send, _in_protocol(path, problems.method_not_allowed(path, scope["method"])))
         except ClientGone:
             return
         except Exception:
@@ -164,7 +160,7 @@ class Standalone:
         options = self._options
         model = Model(card, max_batch=options.max_batch, threads=options.threads)
         batcher = Batcher(model.run, max_batch=model.max_batch, queue_items=options.queue_items)
-        return TextHeld(Held(model, batcher), Vocabulary(card))
+        return TextHeld(model, batcher, Vocabulary(card))
 
     async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.repository.ready:
@@ -178,30 +174,15 @@ def serve(options: Options, ready: Callable[[], None] = lambda: None) -> None:
     Raises `CatalogError` where the catalog cannot be used, OSError where the port cannot.
     """
     one_arena()
-    # The thread that runs a model should not wait 5 ms for the interpreter lock.
-    sys.setswitchinterval(0.001)
+    serving.short_switches()
     to_stderr("inference", "standalone", "INFO")
     app = Standalone(options)
-    config = uvicorn.Config(
-        app, host=options.host, port=options.port, http="httptools", ws="none", lifespan="on", access_log=False,
-        log_config=None, server_header=False, date_header=False, proxy_headers=False, backlog=BACKLOG,
-        limit_concurrency=options.max_connections, timeout_keep_alive=KEEPALIVE_S, timeout_graceful_shutdown=DRAIN_S,
-    )  # fmt: skip
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    listening = socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)
-    server = _Server(config)
-
-    async def run() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, server.stop)
-        # What is there by now lives as long as the process.
-        gc.collect()
-        gc.freeze()
-        ready()
-        await server.serve(sockets=[listening])
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
+    listening = socket.create_server((options.host, options.port), family=family, backlog=serving.BACKLOG)
+    listener = serving.Listener(
+        app, options.host, options.port, max_connections=options.max_connections, sockets=[listening]
+    )
+    serving.run([listener], ready)
 
 
 def main() -> None:
@@ -213,19 +194,6 @@ def main() -> None:
         serve(options, lambda: print(f"listening on http://{options.host}:{options.port}", flush=True))
     except (CatalogError, OSError) as error:
         sys.exit(f"foremesh: {error}")
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server that leaves the signals to `serve`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture nothing."""
-        yield
-
-    def stop(self) -> None:
-        """Take no more, answer what is in, end."""
-        self.should_exit = True
 
 
 class _Endpoint:
@@ -255,12 +223,6 @@ async def _metrics(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
     raise problems.not_found(f"there is nothing at {scope['path']}")
-
-
-def _method(scope: Scope) -> Problem:
-    return Problem(
-        405, "method-not-allowed", "Method not allowed", f"{scope['path']} does not take {scope['method']}"
-    )
 
 
 def _in_protocol(path: str, problem: Problem) -> Problem:

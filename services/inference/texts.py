@@ -13,7 +13,7 @@ from services.common.problems import Problem
 from services.common.vocabulary import Vocabulary
 from services.contracts.messages import InferOutcome
 from services.inference.batching import Batcher
-from services.inference.model import Query
+from services.inference.model import Model, Query
 from services.inference.repository import Held, Repository
 
 INLINE_CHARACTERS = 20_000
@@ -34,8 +34,8 @@ class TextHeld(Held):
 
     __slots__ = ("vocabulary",)
 
-    def __init__(self, held: Held, vocabulary: Vocabulary) -> None:
-        super().__init__(held.model, held.batcher)
+    def __init__(self, model: Model, batcher: Batcher, vocabulary: Vocabulary) -> None:
+        super().__init__(model, batcher)
         self.vocabulary = vocabulary
 
 
@@ -65,11 +65,7 @@ class Texts:
         if key not in cards:
             card = default_tier(dict(cards), name, self._preferred)
             if card is None:
-                known = sorted({card.model for card in cards.values()} | set(cards))
-                raise Problem(
-                    404, "unknown-model", "Unknown model",
-                    f"model {name[:128]!r} is not in the catalog ({', '.join(known) or 'it is empty'})", known=known,
-                )  # fmt: skip
+                raise problems.unknown_model(name, {card.model for card in cards.values()} | set(cards))
             key = card.key
         if len(self._keys) < 1024:
             self._keys[name] = key
@@ -86,10 +82,7 @@ class Texts:
         began = time.perf_counter()
         held = await self.take(name, outputs)
         try:
-            if sum(map(len, texts)) <= INLINE_CHARACTERS:
-                ids, _ = held.vocabulary.encode(list(texts))
-            else:
-                ids, _ = await asyncio.to_thread(held.vocabulary.encode, list(texts))
+            ids = await self.encode(held, texts)
             queries = [Query(row, top_k, outputs) for row in ids]
             outcomes = await self.run(held, queries)
         finally:
@@ -110,16 +103,16 @@ class Texts:
             )  # fmt: skip
         return held
 
+    async def encode(self, held: TextHeld, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text."""
+        given = list(texts)
+        if sum(map(len, given)) <= INLINE_CHARACTERS:
+            return held.vocabulary.encode(given)[0]
+        return (await asyncio.to_thread(held.vocabulary.encode, given))[0]
+
     async def run(self, held: Held, queries: Sequence[Query]) -> list[InferOutcome]:
-        """An outcome for each query, in order; what the model cannot read is a 400 of its own."""
-        batcher: Batcher = held.batcher
-        refused = {at: why for at, query in enumerate(queries) if (why := held.model.refuse(query.ids))}
-        good = [query for at, query in enumerate(queries) if at not in refused]
-        ran = iter(await batcher.submit(good, [self._deadline_s] * len(good)) if good else ())
-        return [
-            InferOutcome(400, reason="refused", detail=refused[at]) if at in refused else next(ran)
-            for at in range(len(queries))
-        ]
+        """An outcome for each query, in order."""
+        return await held.answer(queries, [self._deadline_s] * len(queries))
 
 
 def problem_of(outcome: InferOutcome) -> Problem:

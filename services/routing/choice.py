@@ -75,7 +75,6 @@ class Wanted(NamedTuple):
     """What a request asks for; None where it does not say. spent_ms: of the budget that is needed for the rest of the
     way."""
 
-    tier: str | None = None
     budget_ms: float | None = None
     min_accuracy: float | None = None
     spent_ms: float = 0.0
@@ -92,19 +91,10 @@ class Choice(NamedTuple):
 def choose(tiers: Sequence[Tier], preferred: str, wanted: Wanted, pressure: int = 0) -> Choice:
     """Choose among the tiers of one model that can answer now, at least one.
 
-    preferred: the tier for requests that say nothing; pressure: steps down the ladder of sizes. Raises a `Problem`: 404
-    unknown-model for a tier that is not there, 400 out-of-range for a floor that none reaches.
+    preferred: the tier for requests that say nothing; pressure: steps down the ladder of sizes. Raises the 400
+    `Problem` out-of-range for a floor that none reaches.
     """
     ladder = sorted(tiers, key=lambda tier: (tier.accuracy, -tier.card.size_mb))
-    if wanted.tier is not None:
-        named = next((tier for tier in ladder if tier.card.tier == wanted.tier), None)
-        if named is None:
-            known = sorted(tier.card.key for tier in tiers)
-            raise Problem(
-                404, "unknown-model", "Unknown model",
-                f"tier {wanted.tier[:64]!r} is not there ({', '.join(known)})", known=known,
-            )  # fmt: skip
-        return Choice(named.card, "asked for by name")
     reach = [tier for tier in ladder if wanted.min_accuracy is None or tier.accuracy >= wanted.min_accuracy]
     if not reach:
         best = ladder[-1]

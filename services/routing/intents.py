@@ -164,36 +164,27 @@ class Intents:
     def _choose(self, asked: Asked) -> Choice:
         """The tier for a request. Raises a `Problem` for one that is not there."""
         usual, tier = self._tiers.named(asked.model)
-        ladder = self._tiers.ladder(usual)
-        if tier is None and len(ladder) == 1 and asked.min_accuracy is None:
-            return Choice(usual, ONLY if asked.budget_ms is not None else USUAL)
-        if tier is not None and all(card.tier != tier for card in ladder):
+        if tier is not None:
             return Choice(self._tiers.cards[f"{usual.model}.{tier}"], NAMED)
+        ladder = self._tiers.ladder(usual)
+        if len(ladder) == 1 and asked.min_accuracy is None:
+            return Choice(usual, ONLY if asked.budget_ms is not None else USUAL)
         pressure = self._pressure_of(usual, len(ladder) - 1)
-        if tier is None and asked.budget_ms is None and asked.min_accuracy is None and not pressure:
+        if asked.budget_ms is None and asked.min_accuracy is None and not pressure:
             return Choice(usual, USUAL)
         now = time.monotonic()
         tiers = []
         for card in ladder:
             hops = self._hops.get(card.key)
-            known = hops is not None and hops.latency.known(now)
-            facts = card.facts
-            accuracy = facts.get("accuracy", {})
-            tiers.append(
-                Tier(
-                    card,
-                    float(accuracy.get("test", 0.0)) if isinstance(accuracy, dict) else 0.0,
-                    hops.latency.expected_ms if hops is not None and known else None,
-                    float(facts.get("p50_ms", 0.0)),
-                )
-            )
+            measured_ms = hops.latency.expected_ms if hops is not None and hops.latency.known(now) else None
+            accuracy = card.facts.get("accuracy", {})
+            test = float(accuracy.get("test", 0.0)) if isinstance(accuracy, dict) else 0.0
+            tiers.append(Tier(card, test, measured_ms, float(card.facts.get("p50_ms", 0.0))))
         cut = self._hops.get(usual.key)
         spent_ms = (
             cut.tokenize_latency.expected_ms if cut is not None and cut.tokenize_latency.known(now) else 0.0
         )
-        return choose(
-            tiers, usual.tier, Wanted(tier, asked.budget_ms, asked.min_accuracy, spent_ms), pressure
-        )
+        return choose(tiers, usual.tier, Wanted(asked.budget_ms, asked.min_accuracy, spent_ms), pressure)
 
     def _pressure_of(self, usual: Card, most: int) -> int:
         """Steps down the ladder of a model that its requests go now."""

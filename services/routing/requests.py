@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from services.common.decode import decode
+from services.common.decode import checked_text, decode
 from services.common.problems import Problem, bad_json
 
-MAX_CHARACTERS = 2000
 DEFAULT_TOP_K = 3
 DEFAULT_MODEL = "intent"
 SESSION_ID = r"^[A-Za-z0-9_-]{1,64}\Z"
@@ -66,21 +65,8 @@ def read_request(body: str | bytes) -> Asked:
     # A member takes one colon: as many colons as members means that none was given twice.
     if (body.count(":") if isinstance(body, str) else body.count(b":")) != named:
         refuse_duplicates(body)
-    text = request.text.strip()
-    if not text:
-        raise Problem(
-            400, "empty-text", "Empty text", "text: is empty, or nothing but white space", field="text"
-        )
-    if len(text) > MAX_CHARACTERS:
-        raise Problem(
-            400,
-            "text-too-long",
-            "Text too long",
-            f"text: has {len(text)} characters; at most {MAX_CHARACTERS} are read",
-            field="text",
-        )
     return Asked(
-        text,
+        checked_text(request.text, "text"),
         DEFAULT_MODEL if request.model is UNSET else request.model,
         DEFAULT_TOP_K if request.top_k is UNSET else request.top_k,
         None if request.latency_budget_ms is UNSET else request.latency_budget_ms,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.common.catalog import Card, CatalogError, catalog_stamp, default_tier, read_catalog
 from services.common.logs import logger
-from services.common.problems import Problem
+from services.common.problems import unknown_model
 
 log = logger("foremesh.routing")
 
@@ -45,17 +45,9 @@ class Tiers:
         card = self._chosen.get(model)
         if card is None or f"{model}.{tier}" not in self.cards:
             known = (
-                self.models
-                if card is None
-                else sorted(key for key in self.cards if key.startswith(f"{model}."))
+                self.models if card is None else [key for key in self.cards if key.startswith(f"{model}.")]
             )
-            raise Problem(
-                404,
-                "unknown-model",
-                "Unknown model",
-                f"model {name[:64]!r} is not in the catalog ({', '.join(known) or 'it is empty'})",
-                known=known,
-            )
+            raise unknown_model(name, known)
         return card, tier
 
     def ladder(self, card: Card) -> list[Card]:

@@ -12,7 +12,7 @@ from services.common.catalog import (
     read_catalog,
 )
 from services.common.logs import logger
-from services.common.problems import Problem
+from services.common.problems import unknown_model
 from services.common.vocabulary import Vocabulary
 
 log = logger("foremesh.tokenization")
@@ -52,15 +52,9 @@ class Vocabularies:
             key = f"{model}.{tier}"
         entry = self._entries.get(key)
         if entry is None:
-            wanted = model if tier is None else f"{model}.{tier}"
-            known = self.names if tier is None else self.keys
-            raise Problem(
-                404,
-                "unknown-model",
-                "Unknown model",
-                f"model {wanted!r} is not in the catalog ({', '.join(known) or 'it is empty'})",
-                known=known,
-            )
+            if tier is None:
+                raise unknown_model(model, self.names)
+            raise unknown_model(f"{model}.{tier}", self.keys)
         return entry
 
     async def watch(self, every_s: float) -> None:

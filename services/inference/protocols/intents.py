@@ -8,12 +8,10 @@ import msgspec
 from msgspec import Meta
 
 from services.common.asgi import Receive, Scope, Send, read_body, send_json
-from services.common.decode import decode
+from services.common.decode import checked_text, decode
 from services.common.problems import Problem
 from services.contracts.messages import Alternative, InferOutcome
 from services.inference.texts import Asked, Texts, problem_of
-
-MAX_CHARACTERS = 2000
 
 
 class Question(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,7 +59,7 @@ class Intents:
                 field="text",
             )
         if question.text is not None:
-            text = _checked(question.text, "text")
+            text = checked_text(question.text, "text")
             asked = await self._texts.ask(question.model, [text], top_k=question.top_k)
             if asked.outcomes[0].status != 200:
                 raise problem_of(asked.outcomes[0])
@@ -77,7 +75,7 @@ class Intents:
         good = []
         for at, text in enumerate(several):
             try:
-                good.append((at, _checked(text, f"texts[{at}]")))
+                good.append((at, checked_text(text, f"texts[{at}]")))
             except Problem as problem:
                 items[at] = {"status": problem.status, "body": problem.document()}
         asked = await self._texts.ask(question.model, [text for _, text in good], top_k=question.top_k)
@@ -87,20 +85,6 @@ class Intents:
             else:
                 items[at] = {"status": outcome.status, "body": problem_of(outcome).document()}
         await send_json(send, _encoder.encode({"items": items}))
-
-
-def _checked(text: str, field: str) -> str:
-    text = text.strip()
-    if not text:
-        raise Problem(
-            400, "empty-text", "Empty text", f"{field}: is empty, or nothing but white space", field=field
-        )
-    if len(text) > MAX_CHARACTERS:
-        raise Problem(
-            400, "text-too-long", "Text too long",
-            f"{field}: has {len(text)} characters; at most {MAX_CHARACTERS} are read", field=field,
-        )  # fmt: skip
-    return text
 
 
 def _answer(asked: Asked, outcome: InferOutcome) -> Answer:

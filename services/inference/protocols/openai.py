@@ -58,7 +58,7 @@ class Embeddings:
                     f"dimensions: {wanted.dimensions}, but {held.card.key} has {features}", field="dimensions",
                 )  # fmt: skip
             texts = [one for one in inputs if isinstance(one, str)]
-            cut = iter(held.vocabulary.encode(texts)[0] if texts else ())
+            cut = iter(await self._texts.encode(held, texts) if texts else ())
             ids = [next(cut) if isinstance(one, str) else one for one in inputs]
             outcomes = await self._texts.run(held, [Query(row, 1, (EMBEDDING,)) for row in ids])
         finally:

@@ -164,15 +164,12 @@ class Server:
         """`POST /v2/models/{model}/infer`."""
         body = await read_body(receive, self._max_body_bytes)
         request, tensors = _read(body, header_text(scope, LENGTH))
-        self._key(scope)
-        held = await self._texts.take(scope["path_params"]["model"])
+        held = await self._texts.take(self._key(scope))
         try:
             wanted = _wanted(held, request)
-            rows = _rows(held, tensors, self._texts.max_items)
+            rows = await self._rows(held, tensors)
             raw = tuple(name for name in wanted if name not in ("intent", "score"))
-            outcomes = await self._texts.run(
-                held, [Query(row, 1, raw or (held.card.output,)) for row in rows]
-            )
+            outcomes = await self._texts.run(held, [Query(row, 1, raw) for row in rows])
         finally:
             self._texts.repository.leave(held)
         for at, outcome in enumerate(outcomes):
@@ -210,6 +207,28 @@ class Server:
             await send_json(send, answer)
             return
         await _binary(send, answer, tail)
+
+    async def _rows(self, held: TextHeld, tensors: dict[str, NDArray[Any]]) -> list[list[int]]:
+        """Token ids of each item."""
+        names = set(tensors)
+        if names == {"text"}:
+            texts = tensors["text"].reshape(-1)
+            if texts.dtype != object:
+                raise _bad("text", "must be BYTES")
+            _few(len(texts), self._texts.max_items)
+            return await self._texts.encode(held, [str(text) for text in texts])
+        if names != {"ids", "lengths"}:
+            raise _bad("inputs", f"are {', '.join(sorted(names)) or 'none'}; give ids and lengths, or text")
+        rows, lengths = tensors["ids"], tensors["lengths"].reshape(-1)
+        if rows.dtype.kind != "i" or lengths.dtype.kind != "i":
+            raise _bad("ids", "and lengths must be INT64 or INT32")
+        if rows.ndim != 2 or len(lengths) != len(rows):
+            shapes = f"{list(rows.shape)} and lengths of {list(tensors['lengths'].shape)}"
+            raise _bad("ids", f"is of shape {shapes}; they must be [batch, tokens] and [batch]")
+        _few(len(rows), self._texts.max_items)
+        if len(rows) and (lengths.min() < 0 or lengths.max() > rows.shape[1]):
+            raise _bad("lengths", f"must lie between 0 and the {rows.shape[1]} tokens of ids")
+        return [row[:length].tolist() for row, length in zip(rows, lengths.tolist(), strict=True)]
 
     def _key(self, scope: Scope) -> str:
         """The key of the model of the path. Raises the 404 `Problem` for one that is not there, or a version that is
@@ -344,30 +363,6 @@ def _text(name: str, content: bytes) -> str:
         return content.decode()
     except UnicodeDecodeError:
         raise _bad(name, "holds bytes that are no UTF-8") from None
-
-
-def _rows(held: TextHeld, tensors: dict[str, NDArray[Any]], most: int) -> list[list[int]]:
-    """Token ids of each item."""
-    names = set(tensors)
-    if names == {"text"}:
-        texts = tensors["text"].reshape(-1)
-        if texts.dtype != object:
-            raise _bad("text", "must be BYTES")
-        _few(len(texts), most)
-        ids, _ = held.vocabulary.encode([str(text) for text in texts])
-        return ids
-    if names != {"ids", "lengths"}:
-        raise _bad("inputs", f"are {', '.join(sorted(names)) or 'none'}; give ids and lengths, or text")
-    rows, lengths = tensors["ids"], tensors["lengths"].reshape(-1)
-    if rows.dtype.kind != "i" or lengths.dtype.kind != "i":
-        raise _bad("ids", "and lengths must be INT64 or INT32")
-    if rows.ndim != 2 or len(lengths) != len(rows):
-        shapes = f"{list(rows.shape)} and lengths of {list(tensors['lengths'].shape)}"
-        raise _bad("ids", f"is of shape {shapes}; they must be [batch, tokens] and [batch]")
-    _few(len(rows), most)
-    if len(rows) and (lengths.min() < 0 or lengths.max() > rows.shape[1]):
-        raise _bad("lengths", f"must lie between 0 and the {rows.shape[1]} tokens of ids")
-    return [row[:length].tolist() for row, length in zip(rows, lengths.tolist(), strict=True)]
 
 
 def _few(count: int, most: int) -> None:

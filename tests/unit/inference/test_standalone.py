@@ -101,6 +101,8 @@ def test_what_is_not_there(catalog: Path) -> None:
         assert known == ["intent", "intent.tiny"]
         problem(await client.get("/nowhere"), 404, "not-found")
         problem(await client.get("/v1/intents"), 405, "method-not-allowed")
+        told = problem(await client.post("/v2/health/live"), 405, "method-not-allowed")
+        assert told["error"] == told["detail"] == "/v2/health/live does not take POST"
         told = problem(await client.get("/v2/models/huge"), 404, "unknown-model")
         assert told["error"] == told["detail"]
         told = problem(await client.get("/v1/models/huge"), 404, "unknown-model")

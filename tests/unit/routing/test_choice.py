@@ -52,13 +52,6 @@ def test_a_floor_gets_the_fastest_that_reaches_it() -> None:
     assert caught.value.ext["field"] == "min_accuracy"
 
 
-def test_a_name_decides() -> None:
-    assert chosen(Wanted(tier="base", budget_ms=1)) == "base"
-    assert chosen(Wanted(tier="base"), pressure=2) == "base"
-    with pytest.raises(Problem, match="tier 'huge' is not there"):
-        chosen(Wanted(tier="huge"))
-
-
 def test_a_tier_that_was_not_measured_is_judged_by_its_card_and_this_node() -> None:
     # mini takes 10 times its card here, so base is thought to take 25 ms.
     tiers = [tier("tiny", 0.90, 0.06, 2.0), tier("mini", 0.915, 0.7, 7.0), tier("base", 0.93, 2.5)]

@@ -289,6 +289,7 @@ def test_a_budget_and_a_floor_choose_among_the_tiers_that_replicas_hold(tmp_path
         assert await tier(min_accuracy=0.91, latency_budget_ms=1000) == "base"
         assert await tier(min_accuracy=0.92) in ("mini", "base")
         assert await tier(model="intent.mini", latency_budget_ms=1000) == "mini"
+        assert await tier(model="intent.base", min_accuracy=0.5) == "base"
         response = await mesh.ask("four", min_accuracy=0.99)
         assert problem(response, 400, "out-of-range")["field"] == "min_accuracy"
         problem(await mesh.ask("four", model="intent.huge"), 404, "unknown-model")
@@ -318,6 +319,10 @@ def test_a_full_queue_degrades_to_a_smaller_tier_before_it_sheds_and_comes_back(
         later = await burst(10)
         assert {one["status"] for one in later} == {200}
         assert {(one["body"]["tier"], one["body"]["degraded"]) for one in later} == {("mini", True)}
+        named = (await mesh.ask("four", model="intent.tiny")).json()
+        assert (named["tier"], named["reason"]) == ("tiny", "asked for by name"), (
+            "pressure and budget have no say"
+        )
         assert "base would be chosen" in later[0]["body"]["reason"]
         await first
         deadline = time.perf_counter() + 20
