@@ -1,6 +1,6 @@
 """The further heads of an entry as entries of their own: a card each, over the same files.
 
-A mini that knows three sets is three models to whoever asks: `intent/mini`, `clinc150/mini`, `banking77/mini`. The
+A mini that knows three sets is three models to whoever asks: `intent/mini`, `assistant/mini`, `banking/mini`. The
 second and third are nothing but a card that names the first one's `weights` and its own `output`.
 """
 

@@ -35,8 +35,8 @@ class Source(NamedTuple):
 
 SOURCES = {
     "hwu64": Source("Liu et al. 2019 (HWU64, DialoGLUE cut)", "CC BY 4.0 (HWU64)", "intent"),
-    "clinc150": Source("Larson et al. 2019 (CLINC150)", "CC BY 3.0 (CLINC150)", "clinc150"),
-    "banking77": Source("Casanueva et al. 2020 (BANKING77)", "CC BY 4.0 (BANKING77)", "banking77"),
+    "clinc150": Source("Larson et al. 2019 (CLINC150)", "CC BY 3.0 (CLINC150)", "assistant"),
+    "banking77": Source("Casanueva et al. 2020 (BANKING77)", "CC BY 4.0 (BANKING77)", "banking"),
 }
 STEPS = ("base", "mini", "tiny", "command", "study")
 SLOTS = "hwu64_kfold1_slots"
