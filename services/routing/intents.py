@@ -49,6 +49,7 @@ SECONDS = Histogram(
 
 
 USUAL = "the preferred tier"
+SMALLEST = "the smallest, for the preferred one is not there"
 ONLY = "the only tier that a replica holds"
 NAMED = "asked for by name"
 CACHED = "a recent answer, for the mesh cannot compute one now"
@@ -166,12 +167,13 @@ class Intents:
         usual, tier = self._tiers.named(asked.model)
         if tier is not None:
             return Choice(self._tiers.cards[f"{usual.model}.{tier}"], NAMED)
+        why = USUAL if usual.tier == self._settings.tier else SMALLEST
         ladder = self._tiers.ladder(usual)
         if len(ladder) == 1 and asked.min_accuracy is None:
-            return Choice(usual, ONLY if asked.budget_ms is not None else USUAL)
+            return Choice(usual, ONLY if asked.budget_ms is not None else why)
         pressure = self._pressure_of(usual, len(ladder) - 1)
         if asked.budget_ms is None and asked.min_accuracy is None and not pressure:
-            return Choice(usual, USUAL)
+            return Choice(usual, why)
         now = time.monotonic()
         tiers = []
         for card in ladder:

@@ -303,6 +303,19 @@ def test_a_budget_and_a_floor_choose_among_the_tiers_that_replicas_hold(tmp_path
     with_mesh(tiers_catalog(tmp_path), test, watch_s=0.1)
 
 
+def test_a_model_without_the_preferred_tier_says_which_one_answers(tmp_path: Path) -> None:
+    write_entry(tmp_path, tier="mini")
+
+    async def test(mesh: Mesh) -> None:
+        answer = (await mesh.ask("four")).json()
+        assert (answer["tier"], answer["reason"]) == (
+            "mini",
+            "the smallest, for the preferred one is not there",
+        )
+
+    with_mesh(tmp_path, test)
+
+
 def test_a_full_queue_degrades_to_a_smaller_tier_before_it_sheds_and_comes_back(tmp_path: Path) -> None:
     async def test(mesh: Mesh) -> None:
         await until_held(mesh, "tiny", "mini", "base")
