@@ -10,6 +10,7 @@ Exit codes: 0 written, 1 a package that training needs is not installed, 2 a fil
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 from models import make_study, train_command
 from models.command import CACHE, answer
+from models.entries import find
 from models.train import CATALOG, train
 
 Maker = Callable[[int, Path], dict[str, dict[str, Any]]]
@@ -39,6 +41,9 @@ SOURCES = {
     "banking77": Source("Casanueva et al. 2020 (BANKING77)", "CC BY 4.0 (BANKING77)", "banking"),
 }
 STEPS = ("base", "mini", "tiny", "command", "study")
+SEEDED = ("mini", "tiny")
+"""Steps that are short enough to be repeated with other seeds."""
+
 SLOTS = "hwu64_kfold1_slots"
 """The set of the command parser."""
 
@@ -81,12 +86,18 @@ def arguments() -> argparse.Namespace:
         "--step", choices=STEPS, action="append", help="only this; may be repeated (default: all, in order)"
     )
     parser.add_argument(
-        "--seed", type=int, action="append", metavar="N",
-        help="decides every random choice; where it is repeated, the first one's entries are kept and their cards tell "
-        "what all of them reached (default 1)",
+        "--seed", type=int, default=1, metavar="N", help="decides every random choice (default %(default)s)"
+    )
+    parser.add_argument(
+        "--also", type=int, action="append", default=[], metavar="N",
+        help="train mini and tiny with this seed too, and tell on the cards of the entries that are there what it "
+        "reached; may be repeated",
     )  # fmt: skip
     parser.add_argument("--version", default="2", help="version on the cards (default %(default)s)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.also and (other := [step for step in args.step or [] if step not in SEEDED]):
+        parser.error(f"--also trains {' and '.join(SEEDED)}; leave --step {other[0]} out")
+    return args
 
 
 def make(args: argparse.Namespace, steps: Sequence[str]) -> None:
@@ -101,13 +112,13 @@ def make(args: argparse.Namespace, steps: Sequence[str]) -> None:
     if "base" in steps:
         # One seed: an hour each.
         train(
-            folders, ["base", "base-4bit"], base.parent, from_public=True, seed=args.seed[0], **common, **everything,
+            folders, ["base", "base-4bit"], base.parent, from_public=True, seed=args.seed, **common, **everything,
             targets={tier: targets(tier, SOURCES) for tier in ("base", "base-4bit")},
         )  # fmt: skip
         heads(base.parent, "base", "base-4bit")
     if "mini" in steps:
         with_seeds(
-            args.seed, base.parent,
+            args.seed, args.also, base.parent / "mini",
             lambda seed, out: train(
                 folders, ["mini"], out, seed=seed, **common, **everything, targets={"mini": targets("mini", SOURCES)}
             ),
@@ -115,13 +126,15 @@ def make(args: argparse.Namespace, steps: Sequence[str]) -> None:
         heads(base.parent, "mini")
     if "tiny" in steps:
         for name, source in SOURCES.items():
-            with_seeds(args.seed, args.out / source.model, tiny(args.data / name, source, common))
+            with_seeds(
+                args.seed, args.also, args.out / source.model / "tiny", tiny(args.data / name, source, common)
+            )
     if "command" in steps:
         commands(args)
     if "study" in steps:
         make_study.make(
             args.data / "hwu64", args.study, long=args.data / "banking77", base=base, cache=args.cache,
-            seed=args.seed[0],
+            seed=args.seed,
         )  # fmt: skip
 
 
@@ -141,7 +154,7 @@ def commands(args: argparse.Namespace) -> None:
     there, model = args.data / SLOTS, args.out / "command"
     lecturer = args.cache / "command" / "entries" / "command"
     common: dict[str, Any] = {
-        "cache": args.cache, "version": args.version, "seed": args.seed[0], "source": SOURCES["hwu64"].source,
+        "cache": args.cache, "version": args.version, "seed": args.seed, "source": SOURCES["hwu64"].source,
         "licence": "CC BY 4.0 (HWU64)",
     }  # fmt: skip
     train_command.train(there, "base", lecturer, **common)
@@ -166,37 +179,61 @@ def targets(tier: str, sets: Iterable[str]) -> dict[str, Any]:
     return {"accuracy": accuracy, "loss_to_fp32": LOSS, **told, **COSTS[tier]}
 
 
-def with_seeds(seeds: Sequence[int], model: Path, make_one: Maker) -> None:
-    """Make the entries of the first seed in the folder `model`; their cards tell what all of them reached on test."""
+def with_seeds(seed: int, also: Sequence[int], entry: Path, make_one: Maker) -> None:
+    """Make an entry, .../MODEL/TIER, with `seed`; or, where `also` names further seeds, leave the one that is there and
+    tell on its card what those reach on the test parts.
+
+    Raises ValueError where none is there, or one that was made by another recipe.
+    """
     from models.build import write_card  # noqa: PLC0415 (ONNX may be missing)
 
-    cards = make_one(seeds[0], model)
-    if len(seeds) == 1:
-        return
-    reached = [cards]
-    for seed in seeds[1:]:
+    model = entry.parent
+    if not also:
+        make_one(seed, model)
+    for further in also:
+        find(model.parent, model.name, entry.name)  # before the hour that is lost without one
         with tempfile.TemporaryDirectory() as folder:
-            reached.append(make_one(seed, Path(folder) / model.name))
-    for tier, card in cards.items():
-        shares = {
-            name: [of_seed[tier]["heads"][name]["test"] for of_seed in reached] for name in card["heads"]
+            reached = make_one(further, Path(folder) / model.name)[entry.name]
+        write_card(entry, with_seed(find(model.parent, model.name, entry.name).card, reached))
+
+
+def with_seed(card: Mapping[str, Any], reached: Mapping[str, Any]) -> dict[str, Any]:
+    """The card of an entry, with what the same recipe reached with another seed. Raises ValueError where the recipes
+    differ."""
+    by_chance = ("seed", "seconds")
+    recipes = [
+        {
+            what: value
+            for what, value in json.loads(json.dumps(one["training"])).items()
+            if what not in by_chance
         }
-        card["seeds"] = {
-            name: {
-                "mean": round(statistics.mean(all_), 4),
-                "min": min(all_),
-                "max": max(all_),
-                "seeds": list(seeds),
-            }
-            for name, all_ in shares.items()
+        for one in (card, reached)
+    ]
+    if recipes[0] != recipes[1]:
+        differ = sorted(
+            what for what in {*recipes[0], *recipes[1]} if recipes[0].get(what) != recipes[1].get(what)
+        )
+        raise ValueError(
+            f"{card['model']}/{card['tier']} was made by another recipe ({', '.join(differ)} differ); make it again "
+            "without --also first"
+        )
+    seeds = dict(card.get("seeds", {}))
+    for name, head in card["heads"].items():
+        tests = dict(seeds.get(name, {}).get("tests", {str(card["training"]["seed"]): head["test"]}))
+        tests[str(reached["training"]["seed"])] = reached["heads"][name]["test"]
+        seeds[name] = {
+            "mean": round(statistics.mean(tests.values()), 4),
+            "min": min(tests.values()),
+            "max": max(tests.values()),
+            "seeds": sorted(map(int, tests)),
+            "tests": tests,
         }
-        write_card(model / tier, card)
+    return {**card, "seeds": seeds}
 
 
 def main() -> int:
     args = arguments()
-    args.seed = args.seed or [1]
-    steps = [step for step in STEPS if step in (args.step or STEPS)]
+    steps = [step for step in STEPS if step in (args.step or (SEEDED if args.also else STEPS))]
     return answer("make_catalog", "--train --weights", lambda: make(args, steps))
 
 

@@ -128,10 +128,13 @@ def bars() -> Progress:
 
 
 def drawn(progress: Progress) -> Callable[[Now], None]:
-    """One bar for each tier and step."""
+    """One bar for each tier and step; where nobody watches a terminal, a line whenever a bar would begin or tell
+    something new."""
     there: dict[tuple[str, str], Any] = {}
+    told: tuple[str, str] | None = None
 
     def show(now: Now) -> None:
+        nonlocal told
         what = (now.tier, now.doing.split(" ")[0])
         if what not in there:
             there[what] = progress.add_task("", said="")
@@ -142,6 +145,13 @@ def drawn(progress: Progress) -> Callable[[Now], None]:
             description=f"{now.tier}: {now.doing}",
             said=now.said,
         )
+        # Without the running loss, which is another one at every step.
+        news = (now.doing, now.said.partition("  ")[2])
+        if not progress.console.is_terminal and news != told:
+            told = news
+            progress.console.print(
+                f"{now.tier}: {now.doing}, {now.done} of {now.total}  {now.said}", soft_wrap=True
+            )
 
     return show
 

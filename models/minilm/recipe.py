@@ -8,7 +8,8 @@ class Recipe:
     """Sizes, rates and the seed of one fine-tuning. `warm` is the share of steps in which the rate climbs; `stop` ends
     it after so many of the epochs that the rates are laid out for, 0 after all of them. `alpha` is the teacher's
     share of the loss (0: labels alone), `variants` how many rebuilt sentences of each go along in an epoch.
-    `layers`, `heads` and `units` are what a pruned encoder keeps."""
+    `layers`, `heads` and `units` are what a pruned encoder keeps, `vocabulary` how many pieces of words: those of the
+    training sentences, then the commonest ones of the language; 0: the former alone."""
 
     seed: int = 1
     epochs: int = 8
@@ -29,3 +30,4 @@ class Recipe:
     layers: tuple[int, ...] = ()
     heads: int = 0
     units: int = 0
+    vocabulary: int = 0

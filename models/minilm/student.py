@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
-from models import fit
+from models import fit, transfer
 from models.build import Made
 from models.corpus import Classes, Task
 from models.lessons import Lessons, Told
@@ -25,18 +25,29 @@ from models.minilm.vocabulary import only, trim
 
 def smaller(begin: Start, tasks: Sequence[Task], recipe: Recipe) -> Start:
     """The start of a mini: the layers, heads and units that the recipe keeps, and the pieces of words that the training
-    parts use."""
+    parts use, with the commonest words of the language where the recipe has room for them: a tenth of the sentences of
+    a validation part hold a word that no training sentence has."""
     counts = Counter(
         token
         for task in tasks
         for encoding in begin.tokenizer.encode_batch([item.text for item in task.train])
         for token in encoding.tokens
     )
-    encoder, tokenizer = only(begin.encoder, begin.tokenizer, counts)
+    encoder, tokenizer = only(
+        begin.encoder, begin.tokenizer, {*counts, *_common(begin, counts, recipe.vocabulary)}
+    )
     pruned = prune(
         encoder, heads=recipe.heads or None, units=recipe.units or None, layers=recipe.layers or None
     )
     return begin._replace(encoder=pruned, tokenizer=tokenizer)
+
+
+def _common(begin: Start, used: Container[str], count: int) -> list[str]:
+    """The commonest words that are not in `used`, as many as there are places left of `count`."""
+    table = begin.tokenizer.get_vocab()
+    _, kept = only(begin.encoder, begin.tokenizer, used)
+    places = max(0, count - kept.get_vocab_size())
+    return [word for word in transfer.common(table, len(table)) if word not in used][:places]
 
 
 def make(

@@ -78,7 +78,7 @@ def test_entries_come_out_that_serve(base: Path, tasks: list[Task], cards: Mappi
         assert set(card["heads"]["home"]["out_of_scope"]) == {"energy", "certainty", "largest"}
         assert (entry.folder / "README.md").read_text().startswith(f"# intent/{entry.tier}, version 1")
     by_tier = {entry.tier: entry.card for entry in there}
-    assert [by_tier[tier]["max_batch"] for tier in ("base", "base-4bit", "mini", "tiny")] == [1, 8, 1, 0]
+    assert [by_tier[tier]["max_batch"] for tier in ("base", "base-4bit", "mini", "tiny")] == [1, 8, 1, 1]
 
 
 def test_a_mini_is_smaller_in_every_way(base: Path, cards: Mapping[str, Any]) -> None:
@@ -89,11 +89,14 @@ def test_a_mini_is_smaller_in_every_way(base: Path, cards: Mapping[str, Any]) ->
     assert shapes == [(FEATURES, 32)]
 
 
-def test_what_is_served_in_batches_has_no_say_in_its_neighbours(cards: Mapping[str, Any]) -> None:
+def test_what_neighbours_would_have_a_say_in_is_served_alone(cards: Mapping[str, Any]) -> None:
     variants = cards["tiny"]["variants"]
+    assert (cards["tiny"]["variant"], cards["tiny"]["max_batch"]) == ("int8-dynamic", 1)
+    assert variants["int8-dynamic"]["batch_moves_logits"] > 1e-4, (
+        "else there would be no reason to serve it alone"
+    )
     assert variants["weights-int8"]["batch_flips_labels"] == 0
     assert variants["weights-int8"]["batch_moves_logits"] < 1e-4
-    assert variants["int8-dynamic"]["batch_moves_logits"] > 1e-4, "else there would be no reason to refuse it"
     assert variants["weights-int8"]["size_mb"] < 0.6 * variants["fp32"]["size_mb"]
 
 
