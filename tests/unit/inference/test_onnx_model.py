@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,11 +33,45 @@ def test_an_item_gets_the_same_answer_alone_and_beside_longer_ones(model: Model)
     assert len({outcome.intent for outcome in alone}) > 1
 
 
-def test_a_card_bounds_what_runs_together(tmp_path: Path) -> None:
-    alone = Model(read_card(write_entry(tmp_path / "one", max_batch=1)), max_batch=8)
-    free = Model(read_card(write_entry(tmp_path / "any")), max_batch=8)
-    few = Model(read_card(write_entry(tmp_path / "many", max_batch=64)), max_batch=8)
-    assert (alone.max_batch, free.max_batch, few.max_batch) == (1, 8, 8)
+class Seen:
+    """A session that remembers how many items each run was of."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.batches: list[int] = []
+
+    def run(self, names: list[str], feed: dict[str, Any]) -> Any:
+        self.batches.append(len(feed["ids"]))
+        return self._session.run(names, feed)
+
+
+@pytest.mark.parametrize(("bound", "runs"), [(1, [1] * 7), (3, [3, 3, 1]), (0, [7]), (64, [7])])
+def test_a_card_bounds_what_runs_together(bound: int, runs: list[int], tmp_path: Path) -> None:
+    model = Model(read_card(write_entry(tmp_path, max_batch=bound)), max_batch=8)
+    seen = Seen(model._session)
+    queries = [Query([number + 1] * (number + 1), 3) for number in range(7)]
+    alone = [model.run([query])[0] for query in queries]
+    model._session = seen
+    outcomes = model.run(queries)
+    assert seen.batches == runs
+    assert [outcome.intent for outcome in outcomes] == [outcome.intent for outcome in alone]
+    if bound == 1:
+        assert outcomes == alone, "nothing of a neighbour"
+
+
+def test_short_runs_share_a_call_and_long_ones_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = read_card(write_entry(tmp_path, max_batch=2))
+    for seconds, most in ((0.1, 2), (0.0011, 2), (0.0006, 6), (0.00001, 8)):
+        monkeypatch.setattr(Model, "_seconds", lambda self, batch, seconds=seconds: seconds)
+        assert Model(folder, max_batch=8).max_batch == most
+    monkeypatch.undo()
+    took = Model(folder, max_batch=8)._seconds(2)
+    assert 0 < took < 1
+
+
+def test_a_card_cannot_allow_less_than_nothing(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="max_batch of at least 0"):
         read_card(write_entry(tmp_path / "none", max_batch=-1))
 
