@@ -121,23 +121,6 @@ def to_tags(spans: Sequence[Span], offsets: Sequence[tuple[int, int]], tags: Seq
     return found
 
 
-def to_spans(tags: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[Span]:
-    """The spans that a row of tags marks, one tag for each token. Tokens that cover no character are passed over. An I-
-    that continues nothing of its type begins a span, as seqeval reads it outside its strict mode."""
-    found: list[Span] = []
-    before = OUTSIDE
-    for tag, (start, end) in zip(tags, offsets, strict=True):
-        if start == end:
-            continue
-        place, _, kind = tag.partition("-")
-        if place == "I" and before in (f"B-{kind}", f"I-{kind}"):
-            found[-1] = found[-1]._replace(end=end)
-        elif place in ("B", "I"):
-            found.append(Span(kind, start, end))
-        before = tag
-    return found
-
-
 class EntityScore(NamedTuple):
     """How many slots were found right, found at all and wanted, over all sentences."""
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from models.batches import in_order
 from models.fit import Progress, Steps, Trained, Tree, run
 from models.lessons import UNKNOWN_ID
-from models.slots.annotations import Command, Span, score
+from models.slots.annotations import Command, score
 from models.slots.corpus import Names
 from models.slots.decode import decode
 from models.slots.lessons import Batch, Lessons
@@ -127,8 +127,7 @@ def measured(
         for at, row in enumerate(part):
             command = commands[row]
             offsets = encodings[row].offsets[: ids.shape[1]]
-            slots = decode(tags[at], offsets, command.text, names.tags)
             right += names.labels[int(intents[at].argmax())] == command.intent
             wanted.append(command.spans)
-            found.append([Span(slot["type"], slot["start"], slot["end"]) for slot in slots])
+            found.append(decode(tags[at], offsets, command.text, names.tags))
     return right / len(commands), score(wanted, found).f1

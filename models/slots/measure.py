@@ -67,8 +67,7 @@ def scores(session: ort.InferenceSession, sentences: Sequence[Read]) -> list[tup
 
 def parsed(scored: tuple[Floats, Floats], sentence: Read, names: Names) -> Parsed:
     """The intent with the best score, and the slots."""
-    slots = decode(scored[1], sentence.offsets, sentence.text, names.tags)
-    spans = [Span(slot["type"], slot["start"], slot["end"]) for slot in slots]
+    spans = decode(scored[1], sentence.offsets, sentence.text, names.tags)
     return Parsed(names.labels[int(scored[0].argmax())], spans)
 
 

@@ -8,8 +8,9 @@ import gc
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from socket import socket
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 import uvloop
@@ -18,6 +19,16 @@ DRAIN_S = 5
 BACKLOG = 1024
 # Longer than any client here keeps an idle connection, so that no call meets one that is just being closed.
 KEEPALIVE_S = 120
+
+
+class Listens(Protocol):
+    """What `run` serves."""
+
+    async def listen(self) -> None:
+        """Serve until `end` is called, then drain for DRAIN_S seconds at most."""
+
+    def end(self) -> None:
+        """Take nothing new, and let `listen` come to its end."""
 
 
 class Listener(uvicorn.Server):
@@ -54,8 +65,12 @@ class Listener(uvicorn.Server):
         yield
 
     async def listen(self) -> None:
-        """Serve until `should_exit`."""
+        """Serve until `end` is called."""
         await self.serve(sockets=self._sockets)
+
+    def end(self) -> None:
+        """Let `listen` come to its end."""
+        self.should_exit = True
 
 
 def short_switches() -> None:
@@ -63,24 +78,30 @@ def short_switches() -> None:
     sys.setswitchinterval(0.001)
 
 
-def run(listeners: Sequence[Listener], started: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain for DRAIN_S seconds at most and return. started: called first."""
+def run(
+    listeners: Sequence[Listens],
+    started: Callable[[], None] = lambda: None,
+    within: AbstractAsyncContextManager[None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain for DRAIN_S seconds at most and return. started: called first; within:
+    what is entered before that, and left when all is drained."""
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
             for listener in listeners:
-                listener.should_exit = True
+                listener.end()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        # What is imported by now lives as long as the process: keep the garbage collector from walking it
-        # again.
-        gc.collect()
-        gc.freeze()
-        started()
-        await asyncio.gather(*(listener.listen() for listener in listeners))
+        async with within or contextlib.nullcontext():
+            # What is imported by now lives as long as the process: keep the garbage collector from walking it
+            # again.
+            gc.collect()
+            gc.freeze()
+            started()
+            await asyncio.gather(*(listener.listen() for listener in listeners))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())

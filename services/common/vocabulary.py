@@ -54,3 +54,17 @@ class Vocabulary:
             ids.append(tokens or self._nothing)
             truncated.append(len(tokens) >= self._max_tokens and bool(encoding.overflowing))
         return ids, truncated
+
+    def encode_with_offsets(
+        self, texts: list[str]
+    ) -> tuple[list[list[int]], list[bool], list[list[tuple[int, int]]]]:
+        """As `encode`, and (start, end) of each token in characters of its text; (0, 0) where it covers none."""
+        ids: list[list[int]] = []
+        truncated: list[bool] = []
+        offsets: list[list[tuple[int, int]]] = []
+        for encoding in self._tokenizer.encode_batch(texts):
+            tokens = encoding.ids
+            ids.append(tokens or self._nothing)
+            offsets.append(encoding.offsets if tokens else [(0, 0)])
+            truncated.append(len(tokens) >= self._max_tokens and bool(encoding.overflowing))
+        return ids, truncated, offsets

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 OUT_OF_SCOPE = "out_of_scope"
 """The intent of a text that belongs to none that the model knows."""
@@ -18,29 +18,33 @@ OUT_OF_SCOPE = "out_of_scope"
 
 class TokenizeRequest(Struct):
     """Routing asks tokenization; without `tier` the model's default tier is meant. `tokenizer` names the one that
-    inference wants the ids of, where that is known."""
+    inference wants the ids of, where that is known; `offsets`: where each token is in its text is wanted too."""
 
     model: str
     texts: list[str]
     tier: str | None = None
     tokenizer: str | None = None
+    offsets: bool = False
 
 
-class TokenizeReply(Struct):
+class TokenizeReply(Struct, omit_defaults=True):
     """Token ids per text, in order; `truncated` tells whose text was longer than the model reads, `tokenizer` whose
-    ids they are."""
+    ids they are; `offsets`, where they were wanted, (start, end) of each token in characters of its text."""
 
     ids: list[list[int]]
     truncated: list[bool]
     tokenizer: str = ""
+    offsets: list[list[tuple[int, int]]] | None = None
 
 
 class InferItem(Struct):
-    """One text's token ids; `top_k` runners-up are wanted, `deadline_ms` is left for it."""
+    """One text's token ids; `top_k` runners-up are wanted, `deadline_ms` is left for it. `continues`, for each token
+    what `services.common.slots` calls it, asks a model that marks slots for them."""
 
     ids: list[int]
     top_k: int = 3
     deadline_ms: float = 5000.0
+    continues: list[int] | UnsetType = UNSET
 
 
 class InferRequest(Struct):
@@ -68,9 +72,27 @@ class Alternative(Struct):
     score: float
 
 
+class Mark(Struct):
+    """A slot as a model finds it: its type, and the numbers of its first and last token."""
+
+    type: str
+    first: int
+    last: int
+
+
+class Slot(Struct):
+    """A slot of a text: `value` is what is there from `start` to `end`, in characters (code points)."""
+
+    type: str
+    value: str
+    start: int
+    end: int
+
+
 class InferOutcome(Struct, omit_defaults=True):
     """What became of one item: 200 with an answer, else 400, 503 or 504 with a `reason`. An answer that is not
-    `in_scope` has the intent OUT_OF_SCOPE, and the model's guess is the first of its alternatives."""
+    `in_scope` has the intent OUT_OF_SCOPE, and the model's guess is the first of its alternatives. `marks` are its
+    slots, where they were asked for."""
 
     status: int
     intent: str | None = None
@@ -79,6 +101,7 @@ class InferOutcome(Struct, omit_defaults=True):
     queue_ms: float | None = None
     run_ms: float | None = None
     in_scope: bool = True
+    marks: list[Mark] | None = None
     reason: str | None = None
     detail: str | None = None
     retry_after_s: float | None = None
@@ -119,7 +142,8 @@ class Timings(Struct):
 
 class Answer(Struct):
     """What the user gets. degraded: it comes from the cache because the mesh could not compute it, or from a smaller
-    tier because the queue of the one that was chosen is full; reason: why this tier answered."""
+    tier because the queue of the one that was chosen is full; reason: why this tier answered; slots: of a model that
+    marks some."""
 
     intent: str
     score: float
@@ -133,6 +157,7 @@ class Answer(Struct):
     trace_id: str | None
     replica: str
     reason: str
+    slots: list[Slot] | UnsetType = UNSET
 
 
 class IntentsOutcome(Struct, omit_defaults=True):

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI
+from msgspec import UNSET
 from opentelemetry.trace import SpanKind, Tracer
 
 from services.common import telemetry
@@ -166,7 +167,8 @@ class Inference:
 def _query(item: InferItem) -> Query | InferOutcome:
     """What the model is asked, or the 400 of an item that asks for too many runners-up."""
     if 1 <= item.top_k <= MAX_TOP_K:
-        return Query(item.ids, item.top_k)
+        continues = None if item.continues is UNSET else item.continues
+        return Query(item.ids, item.top_k, continues=continues)
     why = f"top_k is {item.top_k}; it must be 1..{MAX_TOP_K}"
     return InferOutcome(400, reason="refused", detail=why)
 

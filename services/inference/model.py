@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -13,8 +14,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from services.common.catalog import Card, CatalogError, path_of, read_verified
+from services.common.slots import NEW_WORD, NOTHING, SAME_WORD
+from services.common.tags import marks
 from services.contracts.messages import OUT_OF_SCOPE, Alternative, InferOutcome
 from services.inference.memory import give_back
+
+TAGS = "tags"
+"""The output with the scores of the tags, float32 [batch, tokens, tags]."""
 
 SHARE_S = 0.002
 """Seconds that runs which share a call may take: the first of their items waits for the last."""
@@ -24,11 +30,13 @@ ORDINARY = 16
 
 
 class Query(NamedTuple):
-    """What the model is asked: token ids, how many runners-up to name, and outputs that are wanted as they are."""
+    """What the model is asked: token ids, how many runners-up to name, outputs that are wanted as they are, and how the
+    tokens make words (`services.common.slots`), where slots are wanted."""
 
     ids: list[int]
     top_k: int
     outputs: tuple[str, ...] = ()
+    continues: Sequence[int] | None = None
 
 
 class Ran(InferOutcome, omit_defaults=True):
@@ -101,6 +109,7 @@ class Model:
                 f"{path} has inputs {inputs} and outputs {outputs}; a catalog model has "
                 f"inputs ids, lengths and output {card.output}"
             )
+        self.tags = self._tag_names(path)
         self._labels = card.labels
         self._least = gate(card)
         self._together = min(max_batch, card.max_batch or max_batch)
@@ -115,20 +124,31 @@ class Model:
         """Free the session; the model runs nothing any more."""
         self.__dict__.pop("_session", None)
 
-    def refuse(self, ids: Sequence[int]) -> str | None:
-        """Return why the model cannot read `ids`, or None when it can."""
+    def refuse(self, query: Query) -> str | None:
+        """Return why the model cannot answer `query`, or None when it can."""
+        ids, continues = query.ids, query.continues
         if not ids:
             return "ids is empty; a model reads at least one token"
         if len(ids) > self.card.max_tokens:
             return f"ids has {len(ids)} tokens; {self.card.key} reads at most {self.card.max_tokens}"
         if min(ids) < 0 or max(ids) >= self.vocabulary:
             return f"ids holds a token outside 0..{self.vocabulary - 1}, the vocabulary of {self.card.key}"
+        if continues is None:
+            return None
+        if not self.tags:
+            return f"continues asks for slots; {self.card.key} marks none"
+        if len(continues) != len(ids):
+            return f"continues has {len(continues)} members for {len(ids)} ids; it needs one for each"
+        if not {*continues} <= {NOTHING, NEW_WORD, SAME_WORD}:
+            return f"continues holds something else than {NOTHING}, {NEW_WORD} and {SAME_WORD}"
         return None
 
     def run(self, queries: Sequence[Query]) -> list[InferOutcome]:
         """Return an outcome with status 200 per query, in order; one run for as many as the card lets run together."""
-        wanted_outputs = sorted({name for query in queries for name in query.outputs})
-        logits, tensors = self._outputs([query.ids for query in queries], wanted_outputs)
+        wanted_outputs = {name for query in queries for name in query.outputs}
+        if any(query.continues is not None for query in queries):
+            wanted_outputs.add(TAGS)
+        logits, tensors = self._outputs([query.ids for query in queries], sorted(wanted_outputs))
         probabilities = softmax(logits)
         classes = probabilities.shape[1]
         inside = None if self._least is None else energy(logits) >= self._least
@@ -146,6 +166,8 @@ class Model:
                 outcome = Ran(200, first.intent, first.score, named[1:])
             else:
                 outcome = Ran(200, OUT_OF_SCOPE, first.score, named[: query.top_k], in_scope=False)
+            if query.continues is not None:
+                outcome.marks = marks(tensors[TAGS][row], query.continues, self.tags)
             if query.outputs:
                 outcome.tensors = {name: tensors[name][row] for name in query.outputs}
             outcomes.append(outcome)
@@ -156,15 +178,30 @@ class Model:
 
     def _outputs(
         self, rows: list[list[int]], wanted: Sequence[str]
-    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-        """The logits, and the wanted outputs by name."""
+    ) -> tuple[NDArray[np.float32], dict[str, list[NDArray[np.float32]]]]:
+        """The logits [rows, classes], and by name the rows of the wanted outputs."""
         names = [self.card.output, *wanted]
         parts = [
             self._session.run(names, _feed(rows[at : at + self._together]))
             for at in range(0, len(rows), self._together)
         ]
-        found = parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
-        return found[0], dict(zip(wanted, found[1:], strict=True))
+        logits, *others = zip(*parts, strict=True)
+        tensors = {
+            name: [row for part in several for row in part]
+            for name, several in zip(wanted, others, strict=True)
+        }
+        return logits[0] if len(parts) == 1 else np.concatenate(logits), tensors
+
+    def _tag_names(self, path: Path) -> list[str]:
+        """The tags that the card names; none where it names none."""
+        told = self.card.facts.get("tags") or []
+        shape = next((value.shape for value in self._session.get_outputs() if value.name == TAGS), None)
+        if told and (shape is None or len(shape) != 3 or shape[2] != len(told)):
+            raise CatalogError(
+                f"{path} has {'no output' if shape is None else f'an output of shape {shape} named'} {TAGS}; its card "
+                f"names {len(told)} tags, and needs one of [batch, tokens, {len(told)}]"
+            )
+        return list(told)
 
     def _seconds(self, batch: int) -> float:
         """What a run of `batch` sentences of ordinary length takes, the best of a few."""

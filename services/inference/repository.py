@@ -67,7 +67,7 @@ class Held:
         return [next(ran) if outcome is None else outcome for outcome in outcomes]
 
     def _refusal(self, query: Query) -> InferOutcome | None:
-        why = self.model.refuse(query.ids)
+        why = self.model.refuse(query)
         return None if why is None else InferOutcome(400, reason="refused", detail=why)
 
 
@@ -97,6 +97,7 @@ class Repository:
         self._took: dict[str, float] = {}
         self._loading = asyncio.Lock()
         self.readings = 0
+        self._loads: set[asyncio.Task[Held]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._stamp = catalog_stamp(catalog)
         DEPTH.set_function(lambda: self.queued)
@@ -172,14 +173,13 @@ class Repository:
         """Return the model, in memory by now.
 
         Raises a `Problem`: 404 unknown-model for a key that is not in the catalog, 503 model-unusable for an entry that
-        is broken, 503 no-room where the models in memory leave no room for it.
+        is broken, 503 no-room where the models in memory leave no room for it. A caller that is cancelled does not end
+        the load: its thread would go on, beside the next load's and for nobody.
         """
-        async with self._loading:
-            held = self._held.get(key)
-            if held is None:
-                held = self._held[key] = await self._loaded(key)
-                HELD.set(len(self._held))
-            return held
+        task = asyncio.get_running_loop().create_task(self._load(key))
+        self._loads.add(task)
+        task.add_done_callback(self._loads.discard)
+        return await asyncio.shield(task)
 
     async def unload(self, key: str) -> bool:
         """Let a model go once its calls have ended; whether it was in memory. Raises the 409 `Problem` for a pinned
@@ -227,11 +227,20 @@ class Repository:
 
     async def close(self) -> None:
         """Let every model go, and wait until all are gone."""
+        await asyncio.gather(*self._loads, return_exceptions=True)
         for held in [*self._held.values()]:
             self._close(held)
         self._held.clear()
         if self._closing:
             await asyncio.gather(*self._closing)
+
+    async def _load(self, key: str) -> Held:
+        async with self._loading:
+            held = self._held.get(key)
+            if held is None:
+                held = self._held[key] = await self._loaded(key)
+                HELD.set(len(self._held))
+            return held
 
     def _read(self) -> None:
         """Read the cards; a broken one concerns its own entry alone."""

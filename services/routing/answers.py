@@ -14,12 +14,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from prometheus_client import Counter
 
 from services.common.catalog import Card
 from services.common.dapr import Dapr, DaprUnavailable, StateItem
 from services.common.logs import logger
-from services.contracts.messages import Alternative
+from services.contracts.messages import Alternative, Slot
 
 log = logger("foremesh.routing")
 
@@ -34,7 +35,7 @@ MIRRORED = Counter(
 
 
 class Kept(msgspec.Struct):
-    """An answer worth keeping."""
+    """An answer worth keeping; `slots` as in the text without white space at its ends."""
 
     intent: str
     score: float
@@ -42,6 +43,7 @@ class Kept(msgspec.Struct):
     version: str
     kept_at: float
     in_scope: bool = True
+    slots: list[Slot] | UnsetType = UNSET
 
 
 _kept = msgspec.json.Decoder(Kept)

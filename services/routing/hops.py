@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from opentelemetry.trace import Span, Tracer
 from prometheus_client import Counter, Histogram
 
@@ -19,6 +20,7 @@ from services.common.coalesce import Coalescer
 from services.common.dapr import Dapr, DaprUnavailable
 from services.common.logs import logger
 from services.common.problems import Problem, overloaded
+from services.common.slots import continues
 from services.contracts.messages import (
     InferItem,
     InferOutcome,
@@ -84,10 +86,13 @@ class Text(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """A text's token ids, and whose they are."""
+    """A text's token ids, and whose they are; where slots are wanted, where the tokens are in the text and how they
+    make words."""
 
     ids: list[int]
     tokenizer: str
+    offsets: list[tuple[int, int]] | None = None
+    continues: list[int] | UnsetType = UNSET
 
 
 class Ids(NamedTuple):
@@ -123,6 +128,7 @@ class Hops:
         self, card: Card, dapr: Dapr, settings: Settings, tracer: Tracer, reach: dict[str, Reach]
     ) -> None:
         self._card = card
+        self._marks_slots = bool(card.facts.get("tags"))
         self._dapr = dapr
         self._timeout_s = settings.call_timeout_s
         self._replica = settings.instance
@@ -157,14 +163,26 @@ class Hops:
 
     async def _tokenize(self, texts: list[Text]) -> list[Tokens]:
         wanted = next((text.tokenizer for text in texts if text.tokenizer), None)
-        request = TokenizeRequest(self._card.model, [text.text for text in texts], self._card.tier, wanted)
+        request = TokenizeRequest(
+            self._card.model, [text.text for text in texts], self._card.tier, wanted, self._marks_slots
+        )
         began = time.perf_counter()
         body = await self._ask(TOKENIZATION, "v1/tokenize", _encoder.encode(request), texts)
         self.tokenize_latency.add((time.perf_counter() - began) * 1e3)
         reply = self._read(TOKENIZATION, _tokenized, body)
         if len(reply.ids) != len(texts):
             raise self._failed(TOKENIZATION, f"it answered {len(reply.ids)} of {len(texts)} texts")
-        return [Tokens(ids, reply.tokenizer) for ids in reply.ids]
+        if not self._marks_slots:
+            return [Tokens(ids, reply.tokenizer) for ids in reply.ids]
+        offsets = reply.offsets or []
+        if [*map(len, offsets)] != [*map(len, reply.ids)]:
+            raise self._failed(TOKENIZATION, "it did not tell where each token is in its text")
+        if any(end > len(text.text) for text, of in zip(texts, offsets, strict=True) for _, end in of):
+            raise self._failed(TOKENIZATION, "it told of tokens behind the end of their text")
+        return [
+            Tokens(ids, reply.tokenizer, of, continues(of, text.text))
+            for text, ids, of in zip(texts, reply.ids, offsets, strict=True)
+        ]
 
     async def _infer(self, items: list[Ids]) -> list[Inferred | Exception]:
         tokenizers = {item.tokens.tokenizer for item in items}
@@ -172,13 +190,22 @@ class Hops:
             return await self._infer_apart(items)
         now = time.perf_counter()
         asked = [
-            InferItem(item.tokens.ids, item.top_k, round((item.deadline - now) * 1e3, 1)) for item in items
+            InferItem(
+                item.tokens.ids,
+                item.top_k,
+                round((item.deadline - now) * 1e3, 1),
+                item.tokens.continues,
+            )
+            for item in items
         ]
         request = InferRequest(self._card.model, self._card.tier, asked, tokenizers.pop())
         body = await self._ask(INFERENCE, "v1/infer", _encoder.encode(request), items)
         reply = self._read(INFERENCE, _inferred, body)
         if len(reply.items) != len(items):
             raise self._failed(INFERENCE, f"it answered {len(reply.items)} of {len(items)} items")
+        for item, outcome in zip(items, reply.items, strict=True):
+            if any(not 0 <= mark.first <= mark.last < len(item.tokens.ids) for mark in outcome.marks or ()):
+                raise self._failed(INFERENCE, "it marked slots that are not in the text")
         self._seen[reply.replica] = time.monotonic()
         self.latency.add((time.perf_counter() - now) * 1e3)
         return [Inferred(outcome, reply.version, reply.replica) for outcome in reply.items]

@@ -7,6 +7,7 @@ import time
 from collections import Counter as Tally
 from collections.abc import Sequence
 
+from msgspec import UNSET, UnsetType
 from opentelemetry.trace import Span, SpanKind, Tracer
 from prometheus_client import Counter, Histogram
 
@@ -16,7 +17,8 @@ from services.common.coalesce import QueueFull
 from services.common.dapr import Dapr
 from services.common.logs import logger
 from services.common.problems import Problem
-from services.contracts.messages import Answer, IntentsItem, IntentsOutcome, Timings
+from services.common.slots import behind, slots_of
+from services.contracts.messages import Answer, IntentsItem, IntentsOutcome, Slot, Timings
 from services.routing.answers import Answers, Kept
 from services.routing.choice import Choice, Pressure, Tier, Wanted, choose
 from services.routing.hops import (
@@ -64,7 +66,9 @@ class Request:
     seconds.
     """
 
-    __slots__ = ("asked", "at", "choice", "deadline", "result", "span", "tokenized_s", "traceparent")
+    __slots__ = (
+        "asked", "at", "choice", "deadline", "offsets", "result", "span", "tokenized_s", "traceparent",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class Request:
         self.traceparent = traceparent
         self.span = span
         self.tokenized_s = 0.0
+        self.offsets: list[tuple[int, int]] | None = None
         self.result: Inferred | Exception = TooLate()
 
 
@@ -245,6 +250,7 @@ class Intents:
             if isinstance(tokens, Exception):
                 request.result = tokens
             elif request.deadline > now:
+                request.offsets = tokens.offsets
                 going.append(request)
                 ids.append(
                     Ids(tokens, request.asked.top_k, request.deadline, request.traceparent, request.span)
@@ -304,11 +310,14 @@ class Intents:
         outcome = result.outcome
         assert outcome.intent is not None and outcome.score is not None  # noqa: S101  # status 200 has both
         alternatives = outcome.alternatives or []
+        slots: list[Slot] | UnsetType = UNSET
+        if request.offsets is not None:
+            slots = slots_of(outcome.marks or [], request.offsets, request.asked.text)
         now = time.time()
         self._answers.keep(
             card,
             request.asked.text,
-            Kept(outcome.intent, outcome.score, alternatives, result.version, now, outcome.in_scope),
+            Kept(outcome.intent, outcome.score, alternatives, result.version, now, outcome.in_scope, slots),
         )
         answer = Answer(
             outcome.intent,
@@ -328,6 +337,7 @@ class Intents:
             telemetry.trace_id(request.traceparent),
             result.replica,
             request.choice.why,
+            _as_sent(slots, request.asked),
         )
         return self._given(request, answer, now)
 
@@ -345,6 +355,7 @@ class Intents:
             telemetry.trace_id(request.traceparent),
             self._settings.instance,
             CACHED,
+            _as_sent(kept.slots, request.asked),
         )
         return self._given(request, answer, time.time())
 
@@ -376,3 +387,8 @@ class Intents:
             hops = Hops(card, self._dapr, self._settings, self._tracer, self.reach)
             self._hops[card.key] = hops
         return hops
+
+
+def _as_sent(slots: list[Slot] | UnsetType, asked: Asked) -> list[Slot] | UnsetType:
+    """Slots of the text without white space at its ends as those of the text that was sent."""
+    return slots if slots is UNSET or not asked.before else behind(slots, asked.before)

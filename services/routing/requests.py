@@ -36,10 +36,11 @@ class SessionRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Asked(msgspec.Struct):
-    """A request that was found good; `text` is stripped, `budget_ms` and `min_accuracy` are None when the user named
-    none."""
+    """A request that was found good; `text` is stripped, of `before` characters at its begin; `budget_ms` and
+    `min_accuracy` are None when the user named none."""
 
     text: str
+    before: int
     model: str
     top_k: int
     budget_ms: float | None
@@ -67,6 +68,7 @@ def read_request(body: str | bytes) -> Asked:
         refuse_duplicates(body)
     return Asked(
         checked_text(request.text, "text"),
+        len(request.text) - len(request.text.lstrip()),
         DEFAULT_MODEL if request.model is UNSET else request.model,
         DEFAULT_TOP_K if request.top_k is UNSET else request.top_k,
         None if request.latency_budget_ms is UNSET else request.latency_budget_ms,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import msgspec
 from fastapi import FastAPI
@@ -75,13 +76,12 @@ class Tokenization:
                 await self._vocabularies.look()
                 vocabulary = self._vocabularies.find(request.model, request.tier)
             characters = sum(map(len, texts))
-            if characters <= self._settings.inline_characters:
-                ids, truncated = vocabulary.encode(texts)
-            else:
-                ids, truncated = await self._encode_in_thread(vocabulary, texts)
+            encode = partial(_encode, vocabulary, texts, request.offsets)
+            small = characters <= self._settings.inline_characters
+            reply = encode() if small else await self._in_thread_of_its_own(encode)
             BATCH.observe(len(texts))
             TEXTS.labels(request.model).inc(len(texts))
-            cut = sum(truncated)
+            cut = sum(reply.truncated)
             if cut:
                 TRUNCATED.labels(request.model).inc(cut)
             if span is not None:
@@ -95,22 +95,28 @@ class Tokenization:
                         "replica": self._settings.instance,
                     }
                 )
-            await send_json(send, _encoder.encode(TokenizeReply(ids, truncated, vocabulary.card.tokenizer)))
+            await send_json(send, _encoder.encode(reply))
         finally:
             if span is not None:
                 span.end()
 
-    async def _encode_in_thread(
-        self, vocabulary: Vocabulary, texts: list[str]
-    ) -> tuple[list[list[int]], list[bool]]:
+    async def _in_thread_of_its_own(self, encode: Callable[[], TokenizeReply]) -> TokenizeReply:
         if self._in_thread >= self._settings.max_threaded_calls:
             raise problems.overloaded(f"{self._in_thread} large calls wait for the encoding thread already")
         self._in_thread += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, vocabulary.encode, texts)
+            return await loop.run_in_executor(self._thread, encode)
         finally:
             self._in_thread -= 1
+
+
+def _encode(vocabulary: Vocabulary, texts: list[str], with_offsets: bool) -> TokenizeReply:
+    tokenizer = vocabulary.card.tokenizer
+    if with_offsets:
+        ids, truncated, offsets = vocabulary.encode_with_offsets(texts)
+        return TokenizeReply(ids, truncated, tokenizer, offsets)
+    return TokenizeReply(*vocabulary.encode(texts), tokenizer)
 
 
 def create(settings: Settings) -> FastAPI:

@@ -25,10 +25,14 @@ WORDS = [
 ]
 LABELS = [f"intent_{number}" for number in range(64)]
 MAX_TOKENS = 24
+TAGS = ["O", "B-device", "I-device", "B-number", "I-number"]
+TAGGED = {"light": "B-device", "w1": "B-number", "w2": "I-number"}
+"""What an entry with tags marks."""
 
 
-def write_model(path: Path, classes: int = len(LABELS), seed: int = 0) -> None:
-    """Write a bidirectional LSTM with the catalog's inputs and outputs and weights from `seed`."""
+def write_model(path: Path, classes: int = len(LABELS), seed: int = 0, *, tags: bool = False) -> None:
+    """Write a bidirectional LSTM with the catalog's inputs and outputs and weights from `seed`; with `tags` it marks
+    the words of TAGGED."""
     draw = np.random.default_rng(seed)
 
     def weights(name: str, *shape: int) -> onnx.TensorProto:
@@ -58,6 +62,16 @@ def write_model(path: Path, classes: int = len(LABELS), seed: int = 0) -> None:
         helper.make_node("Reshape", ["by_item", "flat"], ["features"]),
         helper.make_node("MatMul", ["features", "head"], ["logits"]),
     ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])]
+    if tags:
+        table = np.zeros((len(WORDS), len(TAGS)), np.float32)
+        for at, word in enumerate(WORDS):
+            table[at, TAGS.index(TAGGED.get(word, "O"))] = 5.0
+        initializers.append(numpy_helper.from_array(table, "tag_of_word"))
+        nodes.append(helper.make_node("Gather", ["tag_of_word", "ids"], ["tags"]))
+        outputs.append(
+            helper.make_tensor_value_info("tags", TensorProto.FLOAT, ["batch", "tokens", len(TAGS)])
+        )
     graph = helper.make_graph(
         nodes,
         "intent",
@@ -65,7 +79,7 @@ def write_model(path: Path, classes: int = len(LABELS), seed: int = 0) -> None:
             helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "tokens"]),
             helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]),
         ],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
+        outputs,
         initializers,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -104,10 +118,11 @@ def write_card(folder: Path, **changed: Any) -> None:
 
 
 def write_entry(catalog: Path, model: str = "intent", tier: str = "tiny", **changed: Any) -> Path:
-    """Write a whole catalog entry and return its folder."""
+    """Write a whole catalog entry and return its folder; one whose card names `tags` marks slots."""
     folder = catalog / model / tier
     folder.mkdir(parents=True)
-    write_model(folder / "model.onnx", classes=len(changed.get("labels", LABELS)))
+    labels = changed.get("labels", LABELS)
+    write_model(folder / "model.onnx", classes=len(labels), tags="tags" in changed)
     write_tokenizer(folder / "tokenizer.json")
     write_card(folder, model=model, tier=tier, **changed)
     return folder

@@ -31,6 +31,7 @@ ANSWER: dict[str, Any] = {
     "replica": "inference-1",
     "reason": "the preferred tier",
     "in_scope": True,
+    "slots": [{"type": "place", "value": "hall", "start": 3, "end": 7}],
 }
 PROBLEM = {"type": "https://foremesh.dev/problems/empty-text", "title": "t", "status": 400, "detail": "d"}
 OUTCOME = {
@@ -199,6 +200,10 @@ def test_examples_are_taken_and_each_missing_member_is_missed(name: str, documen
         ("problem", ["status"], 200),
         ("intents-coalesced-response", ["items", 0, "status"], 503),
         ("intents-coalesced-response", ["items", 1, "status"], 200),
+        ("intents-response", ["slots"], [{"type": "place", "value": "hall", "start": 3}]),
+        ("tokenize-response", ["offsets"], [[[0]]]),
+        ("infer-request", ["items", 0, "continues"], [2]),
+        ("infer-response", ["items", 0, "marks"], [{"type": "place", "first": 1}]),
         ("tokenize-response", ["ids", 0], []),
         ("tokenize-response", ["ids", 0, 0], -1),
         ("infer-request", ["items", 0, "ids"], []),
@@ -225,6 +230,12 @@ TYPES: list[tuple[str, type[msgspec.Struct], list[str | int]]] = [
     ("intents-response", messages.Answer, []),
     ("intents-response", messages.Timings, ["properties", "timings_ms"]),
     ("intents-response", messages.Alternative, ["$defs", "alternative"]),
+    ("intents-response", messages.Slot, ["$defs", "slot"]),
+    (
+        "infer-response",
+        messages.Mark,
+        ["properties", "items", "items", "oneOf", 0, "properties", "marks", "items"],
+    ),
     ("intents-coalesced-request", messages.IntentsRequest, []),
     ("intents-coalesced-request", messages.IntentsItem, ["properties", "items", "items"]),
     ("intents-coalesced-response", messages.IntentsReply, []),

@@ -30,8 +30,8 @@ def texts() -> list[str]:
 def test_a_text_gets_the_same_answer_alone_and_in_a_batch(card: Card) -> None:
     ids, _ = Vocabulary(card).encode(texts())
     model = Model(card, max_batch=BATCH)
-    assert [model.refuse(tokens) for tokens in ids] == [None] * len(ids)
     queries = [Query(tokens, 3) for tokens in ids]
+    assert [model.refuse(query) for query in queries] == [None] * len(ids)
     alone = [model.run([query])[0] for query in queries]
     size = model.max_batch
     batches = [model.run(queries[at : at + size]) for at in range(0, len(queries), size)]

@@ -11,8 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from services.common.catalog import CatalogError, read_card
+from services.contracts.messages import Mark
 from services.inference.model import Model, Query, softmax, top
-from tests.unit.common.catalog import LABELS, MAX_TOKENS, WORDS, write_card, write_entry, write_model
+from tests.unit.common.catalog import LABELS, MAX_TOKENS, TAGS, WORDS, write_card, write_entry, write_model
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +110,58 @@ def test_few_classes_have_few_runners_up(tmp_path: Path) -> None:
     ],
 )
 def test_ids_that_the_model_cannot_read_are_refused(model: Model, ids: list[int], said: str | None) -> None:
-    why = model.refuse(ids)
+    why = model.refuse(Query(ids, 3))
     assert (why is None) if said is None else (why is not None and said in why)
+
+
+@pytest.fixture(scope="module")
+def parser(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return Model(read_card(write_entry(tmp_path_factory.mktemp("tags"), tags=TAGS, max_batch=2)), max_batch=8)
+
+
+@pytest.mark.parametrize(
+    ("continues", "said"),
+    [
+        ([0, 0], None),
+        ([-1, 1], None),
+        ([0], "1 members for 2 ids"),
+        ([], "0 members for 2 ids"),
+        ([0, 2], "something else than -1, 0 and 1"),
+    ],
+)
+def test_tokens_that_make_no_words_are_refused(parser: Model, continues: list[int], said: str | None) -> None:
+    why = parser.refuse(Query([5, 6], 3, continues=continues))
+    assert (why is None) if said is None else (why is not None and said in why)
+
+
+def test_slots_are_refused_of_a_model_that_marks_none(model: Model) -> None:
+    why = model.refuse(Query([5, 6], 3, continues=[0, 0]))
+    assert why is not None and "intent.tiny marks none" in why
+
+
+def test_slots_are_marked_where_they_are_asked_for_whatever_runs_beside(parser: Model) -> None:
+    at = WORDS.index
+    wanted = Query([at("turn"), at("w1"), at("w2"), at("w2"), at("light")], 3, continues=[-1, 0, 1, 0, 0])
+    short = Query([at("light")], 3, continues=[0])
+    outcomes = parser.run([short, wanted, Query([at("light")] * 9, 3), wanted, short])
+    assert [outcome.marks for outcome in outcomes] == [
+        [Mark("device", 0, 0)],
+        [Mark("number", 1, 3), Mark("device", 4, 4)],
+        None,
+        [Mark("number", 1, 3), Mark("device", 4, 4)],
+        [Mark("device", 0, 0)],
+    ]
+
+
+def test_a_card_that_names_other_tags_than_its_file_gives_is_refused(tmp_path: Path) -> None:
+    folder = write_entry(tmp_path, tags=TAGS)
+    write_card(folder, tags=TAGS[:3])
+    with pytest.raises(CatalogError, match="its card names 3 tags"):
+        Model(read_card(folder), max_batch=2)
+    none = write_entry(tmp_path, tier="mini")
+    write_card(none, tier="mini", tags=TAGS)
+    with pytest.raises(CatalogError, match="has no output tags"):
+        Model(read_card(none), max_batch=2)
 
 
 def test_softmax_and_top_are_right_for_large_and_equal_logits() -> None:

@@ -1,4 +1,4 @@
-"""Commands with marked slots: what is read, how a mistake is named, tags by offsets and back, scores."""
+"""Commands with marked slots: what is read, how a mistake is named, tags by offsets, scores."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from models.slots.annotations import (
     score,
     score_by_type,
     tag_names,
-    to_spans,
     to_tags,
 )
 from models.slots.corpus import read_set
+from services.common.slots import slots_of
+from services.common.tags import read_row
 
 SLOTS = Path(__file__).resolve().parents[4] / "shared/data/intents/hwu64_kfold1_slots"
 HEADER = "text\tintent\tannotated\n"
@@ -94,7 +95,9 @@ def test_offsets_survive_the_normaliser(text: str) -> None:
     encoding = tokenizer.encode(text)
     row = to_tags(spans, encoding.offsets, tags)
     assert len(row) > len(text.split()) - 1 and row.count(tags.index("B-time")) == 1
-    assert to_spans([tags[at] for at in row], encoding.offsets) == list(spans)
+    seen = [at for at, tag in enumerate(row) if tag != NOT_TAGGED]
+    found = slots_of(read_row([tags[row[at]] for at in seen], seen), encoding.offsets, text)
+    assert [Span(slot.type, slot.start, slot.end) for slot in found] == list(spans)
 
 
 def test_tokens_without_characters_teach_nothing() -> None:
@@ -104,15 +107,6 @@ def test_tokens_without_characters_teach_nothing() -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match="'b' is none that training saw"):
         to_tags((Span("b", 0, 2),), [(0, 2)], tags)
-
-
-def test_an_inside_without_a_beginning_is_repaired() -> None:
-    offsets = [(0, 1), (2, 3), (4, 5), (6, 7)]
-    assert to_spans(["I-a", "I-a", "I-b", "O"], offsets) == [Span("a", 0, 3), Span("b", 4, 5)]
-    assert to_spans(["B-a", "O", "I-a", "B-a"], offsets) == [
-        Span("a", 0, 1), Span("a", 4, 5), Span("a", 6, 7),
-    ]  # fmt: skip
-    assert to_spans(["B-a", "B-a", "I-a", "O"], offsets) == [Span("a", 0, 1), Span("a", 2, 5)]
 
 
 def test_a_slot_counts_only_when_type_and_both_ends_are_right() -> None:

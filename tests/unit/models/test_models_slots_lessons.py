@@ -8,9 +8,10 @@ from random import Random
 import numpy as np
 
 from models.intents.vocabulary import train_vocabulary
-from models.slots.annotations import NOT_TAGGED, Command, Span, parse, tag_names, to_spans
+from models.slots.annotations import NOT_TAGGED, Command, Span, parse, tag_names
 from models.slots.lessons import Lessons, values_of, vary
 from models.slots.teacher import carried_over
+from services.common.tags import read_row
 
 
 def command(annotated: str, intent: str = "x") -> Command:
@@ -73,10 +74,9 @@ def test_batches_carry_a_tag_for_each_token() -> None:
         assert batch.ids.shape == batch.tags.shape and not batch.intents.any()
         for ids, tags, length in zip(batch.ids, batch.tags, batch.lengths, strict=True):
             assert (tags[length:] == NOT_TAGGED).all() and (tags[:length] >= 0).all()
-            where = [(at, at + 1) for at in range(length)]
-            for kind, start, end in to_spans([names[tag] for tag in tags[:length]], where):
-                pieces = [str(tokenizer.id_to_token(int(at))) for at in ids[start:end]]
-                found.append((kind, "".join(piece.removeprefix("##") for piece in pieces)))
+            for mark in read_row([names[tag] for tag in tags[:length]], range(length)):
+                pieces = [str(tokenizer.id_to_token(int(at))) for at in ids[mark.first : mark.last + 1]]
+                found.append((mark.type, "".join(piece.removeprefix("##") for piece in pieces)))
     values = {value for _, value in found}
     assert len(found) == 5 and {"lamp", "livingroom", "theollybox"} < values
 

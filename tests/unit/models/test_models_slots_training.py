@@ -34,7 +34,7 @@ from models.minilm.network import Linear
 from models.minilm.recipe import Recipe as EncoderRecipe
 from models.minilm.start import Start
 from models.slots import student
-from models.slots.annotations import Command, parse, tag_names
+from models.slots.annotations import Command, Span, parse, tag_names
 from models.slots.corpus import Commands, Names, read_set
 from models.slots.decode import decode
 from models.slots.entry import build_entry
@@ -152,8 +152,8 @@ def test_the_entry_alone_is_enough_to_parse(model: Path, tier: str) -> None:
     logits, tags = session.run(["logits", "tags"], feed)
     assert card["labels"][logits[0].argmax()] == "off"
     assert decode(tags[0], encoding.offsets, text, card["tags"]) == [
-        {"type": "thing", "value": "Desk Lamp", "start": 24, "end": 33},
-        {"type": "place", "value": "Garden", "start": 41, "end": 47},
+        Span("thing", 24, 33),
+        Span("place", 41, 47),
     ]
 
 

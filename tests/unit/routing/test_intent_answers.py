@@ -11,7 +11,7 @@ import pytest
 
 from services.common.catalog import read_catalog
 from services.routing.answers import state_key
-from tests.unit.common.catalog import write_card, write_entry
+from tests.unit.common.catalog import TAGS, write_card, write_entry
 from tests.unit.common.client import TRACEPARENT, problem, validate
 from tests.unit.routing.upstream import Mesh, with_mesh
 
@@ -357,3 +357,41 @@ def test_an_answer_of_the_version_before_is_never_served(tmp_path: Path) -> None
         problem(await mesh.ask("four"), 503, "unavailable")
 
     with_mesh(tmp_path, test, redis=False, watch_s=0.05)
+
+
+def parsers(tmp_path: Path) -> Path:
+    write_entry(tmp_path, model="command", tags=TAGS)
+    return tmp_path
+
+
+def test_slots_are_kept_with_the_answer_for_the_time_without_inference(tmp_path: Path) -> None:
+    async def test(mesh: Mesh) -> None:
+        fresh = (await mesh.ask("  on the light", model="command")).json()
+        assert fresh["slots"] == [{"type": "all", "value": "on the light", "start": 2, "end": 14}]
+        mesh.upstream.infer_status = 500
+        kept = (await mesh.ask("on the light ", model="command")).json()
+        assert kept["degraded"] and kept["slots"] == [
+            {"type": "all", "value": "on the light", "start": 0, "end": 12}
+        ]
+
+    with_mesh(parsers(tmp_path), test)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "marks"),
+    [
+        ([], []),
+        ([[[0, 2], [2, 4]]], []),
+        ([[[0, 400]]], []),
+        (None, [{"type": "all", "first": 0, "last": 1}]),
+        (None, [{"type": "all", "first": 1, "last": 0}]),
+        (None, [{"type": "all", "first": -1, "last": 0}]),
+    ],
+    ids=["no-offsets", "too-many", "behind-the-text", "behind-the-tokens", "backwards", "before-the-tokens"],
+)
+def test_slots_that_cannot_be_are_a_503_and_no_answer(tmp_path: Path, offsets: Any, marks: Any) -> None:
+    async def test(mesh: Mesh) -> None:
+        mesh.upstream.offsets, mesh.upstream.marks = offsets, marks
+        problem(await mesh.ask("four", model="command"), 503, "unavailable")
+
+    with_mesh(parsers(tmp_path), test)

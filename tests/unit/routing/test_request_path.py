@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.unit.common.catalog import LABELS, write_card, write_entry, write_tokenizer
+from tests.unit.common.catalog import LABELS, TAGS, write_card, write_entry, write_tokenizer
 from tests.unit.common.client import validate
 from tests.unit.routing.collector import Collector
 from tests.unit.routing.processes import ROOT, Service, request_path
@@ -32,6 +32,7 @@ def collector() -> Iterator[Collector]:
 def path(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[dict[str, Service]]:
     catalog = tmp_path_factory.mktemp("catalog")
     write_entry(catalog)
+    write_entry(catalog, model="command", tags=TAGS, task="command")
     with request_path(
         catalog, tmp_path_factory.mktemp("logs"), FOREMESH_OTLP_ENDPOINT=collector.endpoint
     ) as services:
@@ -59,6 +60,38 @@ def test_an_answer_end_to_end(path: dict[str, Service]) -> None:
     assert answer["replica"] == "inference"
     again = path["routing"].ask("POST", "/v1/intents", {"text": "Turn  on the LIGHT"})[1]
     assert (again["intent"], again["score"]) == (answer["intent"], pytest.approx(answer["score"], abs=1e-5))
+
+
+def test_a_model_that_marks_slots_tells_where_they_are_in_the_text_that_was_sent(
+    path: dict[str, Service],
+) -> None:
+    text = "  play w1 W2, w1\u00a0on the  Light "
+    status, answer = path["routing"].ask("POST", "/v1/intents", {"text": text, "model": "command"})
+    assert status == 200, answer
+    validate("intents-response", answer)
+    assert answer["slots"] == [
+        {"type": "number", "value": "w1 W2", "start": 7, "end": 12},
+        {"type": "number", "value": "w1", "start": 14, "end": 16},
+        {"type": "device", "value": "Light", "start": 25, "end": 30},
+    ]
+    assert all(text[slot["start"] : slot["end"]] == slot["value"] for slot in answer["slots"])
+    nothing = path["routing"].ask("POST", "/v1/intents", {"text": "play music", "model": "command"})[1]
+    assert nothing["slots"] == []
+    other = path["routing"].ask("POST", "/v1/intents", {"text": "turn on the light"})[1]
+    assert "slots" not in other, "a model that marks none says nothing of them"
+
+
+def test_slots_of_many_at_once_are_those_of_each(path: dict[str, Service]) -> None:
+    texts = [f"{'on ' * (number % 7)}light w1{' w2' * (number % 3)}" for number in range(60)]
+
+    def ask(text: str) -> list[str]:
+        status, answer = path["routing"].ask("POST", "/v1/intents", {"text": text, "model": "command"})
+        assert status == 200, answer
+        return [slot["value"] for slot in answer["slots"]]
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(ask, texts))
+    assert found == [["light", f"w1{' w2' * (number % 3)}"] for number in range(60)]
 
 
 def test_concurrent_answers_are_those_given_alone(path: dict[str, Service]) -> None:

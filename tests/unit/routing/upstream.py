@@ -31,6 +31,8 @@ class Upstream:
         self.infer_status = 200
         self.garbage = b""
         self.item_status = 200
+        self.offsets: Any = None
+        self.marks: Any = [{"type": "all", "first": 0, "last": 0}]
         self.port = 0
 
     @contextlib.asynccontextmanager
@@ -74,7 +76,9 @@ class Upstream:
         except Refused as refused:
             return refused.response()
         ids = [[len(text)] for text in body["texts"]]
-        return web.json_response({"ids": ids, "truncated": [False] * len(ids)})
+        offsets = [[[0, len(text)]] for text in body["texts"]] if self.offsets is None else self.offsets
+        told = {"offsets": offsets} if body.get("offsets") and offsets else {}
+        return web.json_response({"ids": ids, "truncated": [False] * len(ids), **told})
 
     async def _infer(self, request: web.Request) -> web.Response:
         try:
@@ -100,6 +104,7 @@ class Upstream:
             "alternatives": [{"intent": f"other_{n}", "score": 0.01} for n in range(item["top_k"])],
             "queue_ms": 0.1,
             "run_ms": 0.2,
+            **({"marks": self.marks} if "continues" in item else {}),
         }
 
 

@@ -7,10 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
-from models.slots.annotations import tag_names
-from models.slots.decode import best_row, decode
+from services.common.slots import continues, slots_of
+from services.common.tags import best_row, marks, read_row
+from services.contracts.messages import Mark, Slot
 
-TAGS = tag_names(["a", "b"])
+TAGS = ["O", "B-a", "I-a", "B-b", "I-b"]
 TEXT = "turn on the lamp, now"
 WORDS = [(0, 4), (5, 7), (8, 11), (12, 14), (14, 16), (16, 17), (18, 21)]
 """`lamp` is in two pieces, and its comma is a token of its own."""
@@ -23,11 +24,21 @@ def scores(*best: str) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     return found
 
 
+def decode(
+    scored: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+    offsets: list[tuple[int, int]],
+    text: str,
+    tags: list[str],
+) -> list[Slot]:
+    """All the way, as it is served."""
+    return slots_of(marks(scored, continues(offsets, text), tags), offsets, text)
+
+
 def test_slots_are_what_the_text_says_there() -> None:
     found = decode(scores("O", "O", "O", "B-a", "I-a", "O", "B-b"), WORDS, TEXT, TAGS)
     assert found == [
-        {"type": "a", "value": "lamp", "start": 12, "end": 16},
-        {"type": "b", "value": "now", "start": 18, "end": 21},
+        Slot("a", "lamp", 12, 16),
+        Slot("b", "now", 18, 21),
     ]
     assert decode(scores(*["O"] * 7), WORDS, TEXT, TAGS) == []
 
@@ -35,8 +46,8 @@ def test_slots_are_what_the_text_says_there() -> None:
 def test_no_slot_begins_or_ends_within_a_word() -> None:
     half = scores("O", "O", "O", "B-a", "O", "O", "O")
     half[4, TAGS.index("I-a")] = 3.0
-    assert [slot["value"] for slot in decode(half, WORDS, TEXT, TAGS)] == ["lamp"]
-    assert [slot["value"] for slot in decode(half, WORDS, "turn on the la.p, now", TAGS)] == ["la"], (
+    assert [slot.value for slot in decode(half, WORDS, TEXT, TAGS)] == ["lamp"]
+    assert [slot.value for slot in decode(half, WORDS, "turn on the la.p, now", TAGS)] == ["la"], (
         "behind a full stop another word may begin"
     )
 
@@ -44,13 +55,13 @@ def test_no_slot_begins_or_ends_within_a_word() -> None:
 def test_an_inside_continues_its_own_type_only() -> None:
     wrong = scores("O", "O", "B-a", "I-b", "I-b", "O", "O")
     wrong[2, TAGS.index("B-b")] = 3.0
-    assert [(slot["type"], slot["value"]) for slot in decode(wrong, WORDS, TEXT, TAGS)] == [("b", "the lamp")]
+    assert [(slot.type, slot.value) for slot in decode(wrong, WORDS, TEXT, TAGS)] == [("b", "the lamp")]
 
 
 def test_special_tokens_and_padding_are_passed_over() -> None:
     inner = scores("B-b", "O", "O", "O", "B-a", "I-a", "O", "O", "B-b", "B-b", "B-b")
     offsets = [(0, 0), *WORDS, (0, 0)]
-    assert [slot["value"] for slot in decode(inner, offsets, TEXT, TAGS)] == ["lamp"]
+    assert [slot.value for slot in decode(inner, offsets, TEXT, TAGS)] == ["lamp"]
     assert decode(np.zeros((1, len(TAGS)), np.float32), [(0, 0)], "", TAGS) == []
 
 
@@ -79,3 +90,19 @@ def test_scores_of_another_model_are_refused() -> None:
         decode(scores(*["O"] * 7), WORDS, TEXT, TAGS[:3])
     with pytest.raises(ValueError, match="do not fit 7 tokens"):
         decode(scores("O"), WORDS, TEXT, TAGS)
+
+
+def test_an_inside_without_a_beginning_is_repaired() -> None:
+    assert read_row(["I-a", "I-a", "I-b", "O"], range(4)) == [Mark("a", 0, 1), Mark("b", 2, 2)]
+    assert read_row(["B-a", "O", "I-a", "B-a"], range(4)) == [
+        Mark("a", 0, 0),
+        Mark("a", 2, 2),
+        Mark("a", 3, 3),
+    ]
+    assert read_row(["B-a", "B-a", "I-a", "O"], [1, 2, 3, 5]) == [Mark("a", 1, 1), Mark("a", 2, 3)]
+
+
+def test_a_token_goes_on_in_a_word_only_behind_a_letter_or_digit_of_it() -> None:
+    assert continues([(0, 0), *WORDS, (0, 0)], TEXT) == [-1, 0, 0, 0, 0, 1, 0, 0, -1]
+    assert continues([(0, 1), (1, 2), (2, 3)], "a-b") == [0, 0, 0]
+    assert continues([(0, 0)], "") == [-1]
