@@ -72,6 +72,8 @@ def ask(
         console.print(f"[bold]{answer['intent']}[/]  {answer['score']:.1%}", highlight=False)
         for other in answer["alternatives"]:
             console.print(f"  {other['intent']}  {other['score']:.1%}", style="dim", highlight=False)
+        for slot in answer.get("slots", []):
+            console.print(f"  {slot['type']}: {slot['value']}", highlight=False)
         timings = "  ".join(f"{k} {v:.2f} ms" for k, v in answer["timings_ms"].items())
         who = f"{answer['model']}/{answer['tier']} v{answer['version']}: {answer['reason']}"
         console.print(f"{who}{', degraded' if answer['degraded'] else ''}\n{timings}", highlight=False)
