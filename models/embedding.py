@@ -1,8 +1,7 @@
 """What an entry's sentence vectors are good for: finding the like, and summarising by extraction.
 
-Summaries are of sentences that stand most at the centre of a text, by the cosine to all of its others: degree
-centrality as in Erkan and Radev 2004 ("LexRank: Graph-based Lexical Centrality as Salience in Text Summarization"),
-with sentence vectors in place of shared words. Vectors have length 1, as the output `embedding` gives them.
+Summaries are of the sentences at the centre of a text, by the code that serves them. Vectors have length 1, as the
+output `embedding` gives them.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.intents.utterances import Utterance
+from services.common.central import central
 
 EMBEDDING = "embedding"
 
@@ -43,16 +43,6 @@ def nearest(known: Vectors, intents: Sequence[str], asked: Vectors, wanted: Sequ
     """Share (0..1) of `asked` whose most similar of `known` is of the wanted intent."""
     best = (asked @ known.T).argmax(axis=1)
     return float(np.mean([intents[at] == intent for at, intent in zip(best, wanted, strict=True)]))
-
-
-def central(sentences: Vectors, count: int) -> list[int]:
-    """The places of the `count` sentences that are most like all the others, in the order of the text; all of them
-    where there are fewer. Raises ValueError for a count below 1."""
-    if count < 1:
-        raise ValueError(f"a summary of {count} sentences says nothing; ask for 1 or more")
-    likeness = sentences @ sentences.T
-    np.fill_diagonal(likeness, 0.0)
-    return sorted(int(at) for at in np.argsort(-likeness.sum(axis=1), kind="stable")[:count])
 
 
 def on_topic(sentences: Vectors, items: Sequence[Utterance], seed: int = 0) -> float:

@@ -1,20 +1,19 @@
 """`POST /v1/summaries`: the sentences at the centre of a text, in its order (extractive).
 
-A sentence is at the centre as it is like all the others, by the cosine of their vectors: degree centrality, after Erkan
-and Radev 2004 ("LexRank"). A model summarises that has an output `embedding`.
+A model summarises that has an output `embedding`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
 from services.common.asgi import Receive, Scope, Send, read_body, send_json
+from services.common.central import central
 from services.common.decode import decode
 from services.common.problems import Problem
 from services.inference.model import Ran
@@ -86,11 +85,3 @@ def sentences(text: str) -> list[str]:
     """The sentences of a text, white space within them made one blank."""
     parts = [" ".join(part.split()) for part in END.split(text)]
     return [part for part in parts if part]
-
-
-def central(vectors: NDArray[Any], count: int) -> list[int]:
-    """The places of the `count` vectors [sentences, features], each of length 1, that are most like all the others, in
-    their order."""
-    likeness = vectors @ vectors.T
-    np.fill_diagonal(likeness, 0.0)
-    return sorted(int(at) for at in np.argsort(-likeness.sum(axis=1), kind="stable")[:count])

@@ -20,17 +20,6 @@ def drawn(spread: float) -> embedding.Vectors:
     return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
 
 
-def test_the_most_central_sentences_leave_the_stray_out_and_keep_the_order_of_the_text() -> None:
-    text = np.array([[0.0, 1.0], [1.0, 0.0], [0.9, 0.436], [0.98, 0.199]], np.float32)
-    assert embedding.central(text, 2) == [2, 3]
-    assert embedding.central(text, 9) == [0, 1, 2, 3], "a text of four has no fifth sentence"
-
-
-def test_a_summary_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 sentences"):
-        embedding.central(np.ones((3, 2), np.float32), 0)
-
-
 def test_vectors_that_tell_intents_apart_do_better_than_chance_and_others_do_not() -> None:
     chance = embedding.ON_TOPIC / (embedding.ON_TOPIC + embedding.STRAYS)
     assert embedding.on_topic(drawn(0.1), ITEMS) > 0.98
