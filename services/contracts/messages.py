@@ -143,7 +143,7 @@ class Timings(Struct):
 class Answer(Struct):
     """What the user gets. degraded: it comes from the cache because the mesh could not compute it, or from a smaller
     tier because the queue of the one that was chosen is full; reason: why this tier answered; slots: of a model that
-    marks some."""
+    marks some; context: the earlier text of the session that it was read with."""
 
     intent: str
     score: float
@@ -158,6 +158,7 @@ class Answer(Struct):
     replica: str
     reason: str
     slots: list[Slot] | UnsetType = UNSET
+    context: str | UnsetType = UNSET
 
 
 class IntentsOutcome(Struct, omit_defaults=True):

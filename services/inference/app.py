@@ -217,7 +217,7 @@ def create(settings: Settings) -> FastAPI:
         hot={"/v1/infer": service.infer},
     )
 
-    describe(app, "/v1/infer", "Classify token ids", request="infer-request", response="infer-response")
+    describe(app, "/v1/infer", "Classify token ids", request="infer-request", responses=("infer-response",))
 
     @app.get("/v1/models")
     async def models() -> dict[str, list[dict[str, Any]]]:

@@ -126,19 +126,20 @@ class Model:
 
     def refuse(self, query: Query) -> str | None:
         """Return why the model cannot answer `query`, or None when it can."""
-        ids, continues = query.ids, query.continues
+        ids = query.ids
         if not ids:
             return "ids is empty; a model reads at least one token"
         if len(ids) > self.card.max_tokens:
             return f"ids has {len(ids)} tokens; {self.card.key} reads at most {self.card.max_tokens}"
         if min(ids) < 0 or max(ids) >= self.vocabulary:
             return f"ids holds a token outside 0..{self.vocabulary - 1}, the vocabulary of {self.card.key}"
-        if continues is None:
-            return None
+        return None if query.continues is None else self._refuse_words(query.continues, len(ids))
+
+    def _refuse_words(self, continues: Sequence[int], tokens: int) -> str | None:
         if not self.tags:
             return f"continues asks for slots; {self.card.key} marks none"
-        if len(continues) != len(ids):
-            return f"continues has {len(continues)} members for {len(ids)} ids; it needs one for each"
+        if len(continues) != tokens:
+            return f"continues has {len(continues)} members for {tokens} ids; it needs one for each"
         if not {*continues} <= {NOTHING, NEW_WORD, SAME_WORD}:
             return f"continues holds something else than {NOTHING}, {NEW_WORD} and {SAME_WORD}"
         return None

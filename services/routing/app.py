@@ -128,14 +128,14 @@ def create(settings: Settings) -> FastAPI:
         "/v1/intents",
         "Tell the intent of a text",
         request="intents-request",
-        response="intents-response",
+        responses=("intents-response", "intents-coalesced-response"),
     )
     describe(
         app,
         "/internal/intents",
         "Tell the intents of several users' texts",
         request="intents-coalesced-request",
-        response="intents-coalesced-response",
+        responses=("intents-coalesced-response",),
     )
 
     @app.post("/v1/sessions", status_code=201)

@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections import Counter as Tally
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import msgspec
 from msgspec import UNSET, UnsetType
 from opentelemetry.trace import Span, SpanKind, Tracer
 from prometheus_client import Counter, Histogram
@@ -15,10 +17,12 @@ from services.common import problems, telemetry
 from services.common.catalog import Card
 from services.common.coalesce import QueueFull
 from services.common.dapr import Dapr
+from services.common.decode import MAX_CHARACTERS
 from services.common.logs import logger
 from services.common.problems import Problem
 from services.common.slots import behind, slots_of
 from services.contracts.messages import Answer, IntentsItem, IntentsOutcome, Slot, Timings
+from services.routing import context
 from services.routing.answers import Answers, Kept
 from services.routing.choice import Choice, Pressure, Tier, Wanted, choose
 from services.routing.hops import (
@@ -33,7 +37,7 @@ from services.routing.hops import (
     Unreachable,
     refusal,
 )
-from services.routing.outcomes import milliseconds, refused
+from services.routing.outcomes import end_span, milliseconds, refused
 from services.routing.requests import Asked, read_request
 from services.routing.sessions import Sessions, Turn
 from services.routing.settings import Settings
@@ -57,29 +61,31 @@ NAMED = "asked for by name"
 CACHED = "a recent answer, for the mesh cannot compute one now"
 
 
+CONTEXT_S = 0.2
+"""Seconds that the turns of a session may take to come."""
+
+
 class TooLate(Exception):
     """The latency budget ran out on the way."""
 
 
 class Request:
-    """A good request on its way; `result` is what the hops made of it. Times are `time.perf_counter`
-    seconds.
+    """A good request on its way; `result` is what the hops made of it, `answer` what its user is told. Times are
+    `time.perf_counter` seconds.
     """
 
     __slots__ = (
-        "asked", "at", "choice", "deadline", "offsets", "result", "span", "tokenized_s", "traceparent",
+        "answer", "asked", "choice", "deadline", "offsets", "result", "span", "tokenized_s", "traceparent",
     )  # fmt: skip
 
     def __init__(
         self,
-        at: int,
         asked: Asked,
         choice: Choice,
         deadline: float,
         traceparent: str | None,
         span: Span | None,
     ) -> None:
-        self.at = at
         self.asked = asked
         self.choice = choice
         self.deadline = deadline
@@ -88,6 +94,19 @@ class Request:
         self.tokenized_s = 0.0
         self.offsets: list[tuple[int, int]] | None = None
         self.result: Inferred | Exception = TooLate()
+        self.answer: Answer | Problem = problems.internal()
+
+
+Read = Request | Problem
+"""A request, or why it is none."""
+
+
+class _Item(NamedTuple):
+    """A user's request, its span, and what it asks: one text, or several."""
+
+    traceparent: str | None
+    span: Span | None
+    content: Read | list[Read]
 
 
 class Intents:
@@ -131,41 +150,114 @@ class Intents:
         document.
         """
         received = time.perf_counter()
-        outcomes: dict[int, IntentsOutcome] = {}
-        by_card: dict[str, tuple[Card, list[Request]]] = {}
-        for at, item in enumerate(items):
-            span = telemetry.begin(
-                self._tracer,
-                "intents",
-                item.traceparent,
-                kind=SpanKind.SERVER,
-                attributes={"batch.size": len(items), "replica": self._settings.instance},
-            )
-            try:
-                asked = read_request(item.body)
-                choice = self._choose(asked)
-            except Problem as problem:
-                outcomes[at] = refused(problem, item.traceparent, span)
-                continue
-            budget_ms = min(asked.budget_ms or self._settings.latency_budget_ms, item.deadline_ms)
-            deadline = received + budget_ms / 1e3
-            request = Request(at, asked, choice, deadline, item.traceparent, span)
-            by_card.setdefault(choice.card.key, (choice.card, []))[1].append(request)
-        if len(by_card) == 1:
-            await self._answer_model(*next(iter(by_card.values())), received, outcomes)
-        elif by_card:
-            await asyncio.gather(
-                *(
-                    self._answer_model(card, requests, received, outcomes)
-                    for card, requests in by_card.values()
-                )
-            )
+        read = [self._read(item, len(items), received) for item in items]
+        requests = [
+            one
+            for it in read
+            for one in (it.content if isinstance(it.content, list) else [it.content])
+            if isinstance(one, Request)
+        ]
+        await self._answer(requests, received)
+        leaning = [request for request in requests if _leans_back(request)]
+        if leaning:
+            await self._in_context(leaning, received)
+        outcomes = [self._told(it) for it in read]
         seconds = time.perf_counter() - received
         for _ in outcomes:
             SECONDS.observe(seconds)
-        for status, count in Tally(outcome.status for outcome in outcomes.values()).items():
+        for status, count in Tally(outcome.status for outcome in outcomes).items():
             REQUESTS.labels(str(status)).inc(count)
-        return [outcomes[at] for at in range(len(items))]
+        return outcomes
+
+    def _read(self, item: IntentsItem, of: int, received: float) -> _Item:
+        span = telemetry.begin(
+            self._tracer,
+            "intents",
+            item.traceparent,
+            kind=SpanKind.SERVER,
+            attributes={"batch.size": of, "replica": self._settings.instance},
+        )
+
+        def request(asked: Asked | Problem) -> Read:
+            if isinstance(asked, Problem):
+                return asked
+            budget_ms = min(asked.budget_ms or self._settings.latency_budget_ms, item.deadline_ms)
+            deadline = received + budget_ms / 1e3
+            return Request(asked, self._choose(asked), deadline, item.traceparent, span)
+
+        try:
+            asked = read_request(item.body)
+            content = [request(one) for one in asked] if isinstance(asked, list) else request(asked)
+        except Problem as problem:
+            content = problem
+        return _Item(item.traceparent, span, content)
+
+    async def _answer(self, requests: Sequence[Request], received: float) -> None:
+        """Ask the hops of each tier for its requests, and give every one its answer."""
+        by_card: dict[str, tuple[Card, list[Request]]] = {}
+        for request in requests:
+            card = request.choice.card
+            by_card.setdefault(card.key, (card, []))[1].append(request)
+        if len(by_card) == 1:
+            await self._answer_model(*next(iter(by_card.values())), received)
+        elif by_card:
+            await asyncio.gather(
+                *(self._answer_model(card, of_card, received) for card, of_card in by_card.values())
+            )
+
+    async def _in_context(self, requests: Sequence[Request], received: float) -> None:
+        """Ask again, with the turn before, what says too little by itself; the better of both answers stays."""
+        left_s = max(0.0, min(request.deadline for request in requests) - time.perf_counter())
+        turns = await asyncio.gather(
+            *(
+                self._sessions.turns(request.asked.session_id or "", timeout_s=min(CONTEXT_S, left_s / 4))
+                for request in requests
+            )
+        )
+        again: list[tuple[Request, Request, str]] = []
+        for request, known in zip(requests, turns, strict=True):
+            before = context.ground(known)
+            if before is None or len(context.joined(before, request.asked.text)) > MAX_CHARACTERS:
+                continue
+            asked = msgspec.structs.replace(
+                request.asked, text=context.joined(before, request.asked.text), before=0
+            )
+            both = Request(asked, request.choice, request.deadline, request.traceparent, request.span)
+            again.append((request, both, before))
+        await self._answer([both for _, both, _ in again], received)
+        for request, both, before in again:
+            alone, together = request.answer, both.answer
+            # What is cached or late is no judgement of the two.
+            if isinstance(together, Answer) and isinstance(alone, Answer) and context.better(alone, together):
+                together.context = before
+                if together.slots is not UNSET:
+                    together.slots = context.of_the_later(together.slots, before, request.asked.before)
+                request.answer = together
+
+    def _told(self, item: _Item) -> IntentsOutcome:
+        """What the user is told, noted in the session and the span."""
+        content = item.content
+        if isinstance(content, list):
+            rows = [self._outcome(one, item.traceparent) for one in content]
+            if item.span is not None:
+                item.span.set_attributes({"texts": len(rows), "http.response.status_code": 200})
+                item.span.end()
+            return IntentsOutcome(200, {"items": rows})
+        outcome = self._outcome(content, item.traceparent)
+        if item.span is not None:
+            if isinstance(content, Request) and isinstance(content.answer, Answer):
+                item.span.set_attributes(_described(content.answer, content.asked))
+            end_span(item.span, content.answer if isinstance(content, Request) else content)
+        return outcome
+
+    def _outcome(self, one: Read, traceparent: str | None) -> IntentsOutcome:
+        answer = one.answer if isinstance(one, Request) else one
+        if isinstance(answer, Problem):
+            return refused(answer, traceparent)
+        if isinstance(one, Request) and one.asked.session_id is not None:
+            turn = Turn(one.asked.text, answer.intent, answer.score, round(time.time(), 6), answer.context)
+            self._sessions.note(one.asked.session_id, turn)
+        return IntentsOutcome(200, answer)
 
     def _choose(self, asked: Asked) -> Choice:
         """The tier for a request. Raises a `Problem` for one that is not there."""
@@ -210,9 +302,7 @@ class Intents:
         self._shed.discard(usual.model)
         return pressure.see(full, shed, most)
 
-    async def _answer_model(
-        self, card: Card, requests: list[Request], received: float, outcomes: dict[int, IntentsOutcome]
-    ) -> None:
+    async def _answer_model(self, card: Card, requests: list[Request], received: float) -> None:
         left_s = max(request.deadline for request in requests) - time.perf_counter()
         try:
             async with asyncio.timeout(left_s):
@@ -221,7 +311,7 @@ class Intents:
             pass  # those without a result are too late
         stored = await self._answers.read(card, self._lost(card, requests))
         for request in requests:
-            outcomes[request.at] = self._outcome(card, request, received, stored)
+            request.answer = self._answer_of(card, request, received, stored)
 
     async def _through(self, hops: Hops, requests: list[Request], received: float) -> None:
         await self._hop(hops, requests, received)
@@ -268,16 +358,16 @@ class Intents:
             and self._answers.find(card, request.asked.text) is None
         ]
 
-    def _outcome(
+    def _answer_of(
         self, card: Card, request: Request, received: float, stored: dict[str, Kept]
-    ) -> IntentsOutcome:
+    ) -> Answer | Problem:
         result = request.result
         if isinstance(result, QueueFull) or (isinstance(result, Inferred) and result.outcome.status == 503):
             self._shed.add(card.model)
         if isinstance(result, Inferred):
             if result.outcome.status == 200:
                 return self._answered(card, request, result, received)
-            return refused(refusal(INFERENCE, result.outcome), request.traceparent, request.span)
+            return refusal(INFERENCE, result.outcome)
         if isinstance(result, Unreachable | TooLate | Stale):
             kept = self._answers.find(card, request.asked.text)
             source = "redis" if kept is None else "memory"
@@ -285,7 +375,7 @@ class Intents:
             if kept is not None:
                 DEGRADED.labels(source).inc()
                 return self._degraded(card, request, kept, received)
-        return refused(self._problem(result, request, received), request.traceparent, request.span)
+        return self._problem(result, request, received)
 
     def _problem(self, result: Exception, request: Request, received: float) -> Problem:
         if isinstance(result, Problem):
@@ -306,7 +396,7 @@ class Intents:
         log.error("request failed", exc_info=result)
         return problems.internal()
 
-    def _answered(self, card: Card, request: Request, result: Inferred, received: float) -> IntentsOutcome:
+    def _answered(self, card: Card, request: Request, result: Inferred, received: float) -> Answer:
         outcome = result.outcome
         assert outcome.intent is not None and outcome.score is not None  # noqa: S101  # status 200 has both
         alternatives = outcome.alternatives or []
@@ -319,7 +409,7 @@ class Intents:
             request.asked.text,
             Kept(outcome.intent, outcome.score, alternatives, result.version, now, outcome.in_scope, slots),
         )
-        answer = Answer(
+        return Answer(
             outcome.intent,
             outcome.score,
             alternatives,
@@ -339,10 +429,9 @@ class Intents:
             request.choice.why,
             _as_sent(slots, request.asked),
         )
-        return self._given(request, answer, now)
 
-    def _degraded(self, card: Card, request: Request, kept: Kept, received: float) -> IntentsOutcome:
-        answer = Answer(
+    def _degraded(self, card: Card, request: Request, kept: Kept, received: float) -> Answer:
+        return Answer(
             kept.intent,
             kept.score,
             kept.alternatives[: request.asked.top_k],
@@ -357,29 +446,6 @@ class Intents:
             CACHED,
             _as_sent(kept.slots, request.asked),
         )
-        return self._given(request, answer, time.time())
-
-    def _given(self, request: Request, answer: Answer, now: float) -> IntentsOutcome:
-        asked = request.asked
-        if asked.session_id is not None:
-            self._sessions.note(
-                asked.session_id, Turn(asked.text, answer.intent, answer.score, round(now, 6))
-            )
-        if request.span is not None:
-            request.span.set_attributes(
-                {
-                    "model": answer.model,
-                    "tier": answer.tier,
-                    "version": answer.version,
-                    "inference.replica": answer.replica,
-                    "degraded": answer.degraded,
-                    "tier.reason": answer.reason,
-                    "text.characters": len(asked.text),
-                    "http.response.status_code": 200,
-                }
-            )
-            request.span.end()
-        return IntentsOutcome(200, answer)
 
     def _hops_of(self, card: Card) -> Hops:
         hops = self._hops.get(card.key)
@@ -392,3 +458,27 @@ class Intents:
 def _as_sent(slots: list[Slot] | UnsetType, asked: Asked) -> list[Slot] | UnsetType:
     """Slots of the text without white space at its ends as those of the text that was sent."""
     return slots if slots is UNSET or not asked.before else behind(slots, asked.before)
+
+
+def _leans_back(request: Request) -> bool:
+    """Whether the turn before may say more of a request than it does itself."""
+    answer = request.answer
+    return (
+        request.asked.session_id is not None
+        and isinstance(answer, Answer)
+        and context.wanted(answer, request.asked.text)
+    )
+
+
+def _described(answer: Answer, asked: Asked) -> dict[str, str | bool | int]:
+    """What a span tells of an answer."""
+    return {
+        "model": answer.model,
+        "tier": answer.tier,
+        "version": answer.version,
+        "inference.replica": answer.replica,
+        "degraded": answer.degraded,
+        "tier.reason": answer.reason,
+        "text.characters": len(asked.text),
+        "in_context": answer.context is not UNSET,
+    }

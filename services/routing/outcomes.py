@@ -15,19 +15,24 @@ from services.contracts.messages import IntentsOutcome
 _encoder = msgspec.json.Encoder()
 
 
-def refused(problem: Problem, traceparent: str | None, span: Span | None) -> IntentsOutcome:
-    """Return the outcome for `problem`, and end the request's span with it."""
+def refused(problem: Problem, traceparent: str | None) -> IntentsOutcome:
+    """Return the outcome for `problem`."""
     document = problem.document()
     trace_id = telemetry.trace_id(traceparent)
     if trace_id is not None:
         document["trace_id"] = trace_id
-    if span is not None:
-        span.set_attribute("http.response.status_code", problem.status)
-        span.set_attribute("problem", problem.slug)
-        if problem.status >= 500:
-            span.set_status(Status(StatusCode.ERROR, problem.detail[:200]))
-        span.end()
     return IntentsOutcome(problem.status, document, problem.retry_after_s)
+
+
+def end_span(span: Span, told: object) -> None:
+    """End the span of a request with its status; `told` is the problem that it met, or anything else."""
+    status = told.status if isinstance(told, Problem) else 200
+    span.set_attribute("http.response.status_code", status)
+    if isinstance(told, Problem):
+        span.set_attribute("problem", told.slug)
+        if status >= 500:
+            span.set_status(Status(StatusCode.ERROR, told.detail[:200]))
+    span.end()
 
 
 async def send_outcome(send: Send, outcome: IntentsOutcome) -> None:

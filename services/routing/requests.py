@@ -12,6 +12,9 @@ from services.common.decode import checked_text, decode
 from services.common.problems import Problem, bad_json
 
 DEFAULT_TOP_K = 3
+MAX_TEXTS = 64
+"""Of one request."""
+
 DEFAULT_MODEL = "intent"
 SESSION_ID = r"^[A-Za-z0-9_-]{1,64}\Z"
 
@@ -19,9 +22,10 @@ SessionId = Annotated[str, Meta(pattern=SESSION_ID)]
 
 
 class IntentRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body as it came; a field that is absent is `UNSET`, so null is a wrong type."""
+    """The body as it came; a field that is absent is `UNSET`, so null is a wrong type. One of `text` and `texts`."""
 
-    text: str
+    text: str | UnsetType = UNSET
+    texts: list[str] | UnsetType = UNSET
     model: str | UnsetType = UNSET
     latency_budget_ms: Annotated[float, Meta(gt=0, le=60000)] | UnsetType = UNSET
     session_id: SessionId | UnsetType = UNSET
@@ -52,11 +56,13 @@ _requests = msgspec.json.Decoder(IntentRequest)
 _sessions = msgspec.json.Decoder(SessionRequest)
 
 
-def read_request(body: str | bytes) -> Asked:
-    """Return what `body` asks for; raises a 400 `Problem` that names the field which is wrong."""
+def read_request(body: str | bytes) -> Asked | list[Asked | Problem]:
+    """Return what `body` asks for, for several texts an item for each, which may be its problem; raises a 400 `Problem`
+    that names the field which is wrong."""
     request = decode(_requests, body)
     named = (
-        1
+        (request.text is not UNSET)
+        + (request.texts is not UNSET)
         + (request.model is not UNSET)
         + (request.latency_budget_ms is not UNSET)
         + (request.session_id is not UNSET)
@@ -66,9 +72,39 @@ def read_request(body: str | bytes) -> Asked:
     # A member takes one colon: as many colons as members means that none was given twice.
     if (body.count(":") if isinstance(body, str) else body.count(b":")) != named:
         refuse_duplicates(body)
+    if request.text is not UNSET and request.texts is not UNSET:
+        raise Problem(
+            400, "out-of-range", "Out of range", "texts: text is given as well; give one", field="texts"
+        )
+    if request.text is not UNSET:
+        return _asked(request, request.text, "text")
+    if request.texts is UNSET:
+        raise Problem(
+            400, "missing-field", "Missing field", "text is required, or texts for several", field="text"
+        )
+    if request.session_id is not UNSET:
+        raise Problem(
+            400, "out-of-range", "Out of range", "session_id: several texts are no turn; ask one by one",
+            field="session_id",
+        )  # fmt: skip
+    if not 1 <= len(request.texts) <= MAX_TEXTS:
+        raise Problem(
+            400, "out-of-range", "Out of range",
+            f"texts: {len(request.texts)} in one call; 1 to {MAX_TEXTS} are taken", field="texts",
+        )  # fmt: skip
+    several: list[Asked | Problem] = []
+    for at, text in enumerate(request.texts):
+        try:
+            several.append(_asked(request, text, f"texts[{at}]"))
+        except Problem as problem:
+            several.append(problem)
+    return several
+
+
+def _asked(request: IntentRequest, text: str, field: str) -> Asked:
     return Asked(
-        checked_text(request.text, "text"),
-        len(request.text) - len(request.text.lstrip()),
+        checked_text(text, field),
+        len(text) - len(text.lstrip()),
         DEFAULT_MODEL if request.model is UNSET else request.model,
         DEFAULT_TOP_K if request.top_k is UNSET else request.top_k,
         None if request.latency_budget_ms is UNSET else request.latency_budget_ms,

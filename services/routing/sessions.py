@@ -14,6 +14,7 @@ import uuid
 from collections import OrderedDict
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from prometheus_client import Counter
 
 from services.common.dapr import Dapr, DaprUnavailable, StateConflict, StateItem
@@ -32,12 +33,14 @@ TURNS = Counter("foremesh_routing_turns", "Turns of sessions by what became of t
 
 
 class Turn(msgspec.Struct):
-    """One question and its answer; `t` is epoch seconds, to the microsecond: it tells turns apart."""
+    """One question and its answer; `t` is epoch seconds, to the microsecond: it tells turns apart. `context` is the
+    text of the turn that it was read with, where it said too little by itself."""
 
     text: str
     intent: str
     score: float
     t: float
+    context: str | UnsetType = UNSET
 
 
 class Session(msgspec.Struct):
@@ -90,6 +93,17 @@ class Sessions:
         session = found[0]
         session.turns = _merged(session.turns, self._waiting.get(session_id, []))
         return session
+
+    async def turns(self, session_id: str, *, timeout_s: float) -> list[Turn]:
+        """The turns of a session as far as they can be told in that time: none for one that is not there, or whose
+        store is away."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                found = await self._read(session_id)
+        except (TimeoutError, DaprUnavailable) as error:
+            log.debug("no context", extra={"why": str(error)})
+            return list(self._waiting.get(session_id, ()))
+        return _merged(found[0].turns, self._waiting.get(session_id, [])) if found else []
 
     def note(self, session_id: str, turn: Turn) -> None:
         """Take `turn` to be written later."""

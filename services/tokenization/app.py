@@ -142,7 +142,11 @@ def create(settings: Settings) -> FastAPI:
     )
 
     describe(
-        app, "/v1/tokenize", "Turn texts into ids", request="tokenize-request", response="tokenize-response"
+        app,
+        "/v1/tokenize",
+        "Turn texts into ids",
+        request="tokenize-request",
+        responses=("tokenize-response",),
     )
 
     @app.get("/v1/models")

@@ -245,9 +245,26 @@ def test_the_openapi_document_has_every_route(catalog: Path) -> None:
             "/v1/status",
         }
         post = document["paths"]["/v1/intents"]["post"]
-        assert post["requestBody"]["content"]["application/json"]["schema"]["required"] == ["text"]
+        asked = post["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        assert asked == "#/components/schemas/intents-request"
+        schemas = document["components"]["schemas"]
+        assert [one["required"] for one in schemas["intents-request"]["oneOf"]] == [["text"], ["texts"]]
+        for reference in references(document):
+            place: Any = document
+            for step in reference.removeprefix("#/").split("/"):
+                place = place[step]
+            assert place, f"{reference} leads nowhere"
 
     with_mesh(catalog, test)
+
+
+def references(document: Any) -> list[str]:
+    if isinstance(document, list):
+        return [reference for one in document for reference in references(one)]
+    if not isinstance(document, dict):
+        return []
+    own = [document["$ref"]] if isinstance(document.get("$ref"), str) else []
+    return own + [reference for one in document.values() for reference in references(one)]
 
 
 def tiers_catalog(folder: Path) -> Path:

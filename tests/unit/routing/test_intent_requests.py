@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.common.problems import Problem
-from services.routing.requests import read_request, read_session_request
+from services.routing.requests import Asked, read_request, read_session_request
 from tests.unit.common.client import problem, validate
 from tests.unit.routing.upstream import Mesh, with_mesh
 
@@ -95,6 +95,7 @@ GOOD = [
 def test_good_bodies(body: str) -> None:
     asked = read_request(body)
     assert asked == read_request(body.encode())
+    assert isinstance(asked, Asked)
     assert asked.text == json.loads(body)["text"].strip()
     validate("intents-request", json.loads(body))
 
