@@ -25,6 +25,15 @@ def serve(
         ),
     ] = REPO / "models/catalog",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8080,
+    grpc_port: Annotated[
+        int,
+        typer.Option(
+            help="Port for the v2 protocol over gRPC (`tritonclient.grpc`; grpc.health.v1 for probes), on the same "
+            "address and without authentication, too. 0: none, and its library takes no memory.",
+            min=0,
+            max=65535,
+        ),
+    ] = 0,
     host: Annotated[
         str,
         typer.Option(
@@ -54,19 +63,19 @@ def serve(
 
     It answers POST /v1/intents ({"text": ...} or {"texts": [...]}), POST /v1/summaries, OpenAI's POST /v1/embeddings
     and GET /v1/models, and the Open Inference Protocol v2 below /v2 with its binary tensors, so the clients `openai`
-    and `tritonclient` work. The catalog is watched: a new version takes over without a dropped request, a file that is
-    not what its card says is refused. GET /healthz, /readyz and /metrics are for whoever looks after it; SIGTERM
-    drains.
+    and `tritonclient` work; with --grpc-port it answers that protocol over gRPC, too. The catalog is watched: a new
+    version takes over without a dropped request, a file that is not what its card says is refused. GET /healthz,
+    /readyz and /metrics are for whoever looks after it; SIGTERM drains.
 
-    Example: foremesh models serve --load intent.tiny --port 8080
+    Example: foremesh models serve --load intent.tiny --port 8080 --grpc-port 8081
 
-    Exit codes: 0 ended by a signal, 1 the catalog or the port cannot be used, 2 wrong usage.
+    Exit codes: 0 ended by a signal, 1 the catalog or a port cannot be used, 2 wrong usage.
     """
     import msgspec  # noqa: PLC0415
 
     options = {
         "catalog": str(catalog.absolute()), "preload": load or [], "preferred": tier, "host": host, "port": port,
-        "memory_mb": memory_mb, "idle_s": idle_s,
+        "grpc_port": grpc_port, "memory_mb": memory_mb, "idle_s": idle_s,
     }  # fmt: skip
     # In place of this process: the command's own libraries would stay in memory for as long as it serves.
     os.chdir(REPO)

@@ -157,10 +157,18 @@ class Repository:
     async def take(self, key: str) -> Held:
         """Return the model, loaded by now, for a call that ends with `leave`. Raises what `load` raises."""
         held = self._held.get(key)
-        if held is None:
-            held = await self.load(key)
-        held.busy += 1
-        return held
+        if held is not None:
+            held.busy += 1
+            return held
+        # A caller that goes does not end the load: its thread would go on, beside the next one's and for nobody.
+        load = asyncio.get_running_loop().create_task(self._load(key))
+        self._loads.add(load)
+        load.add_done_callback(self._loads.discard)
+        try:
+            return await asyncio.shield(load)
+        except asyncio.CancelledError:
+            load.add_done_callback(self._left)
+            raise
 
     def leave(self, held: Held) -> None:
         """End a call; a retired model goes with its last one."""
@@ -173,13 +181,11 @@ class Repository:
         """Return the model, in memory by now.
 
         Raises a `Problem`: 404 unknown-model for a key that is not in the catalog, 503 model-unusable for an entry that
-        is broken, 503 no-room where the models in memory leave no room for it. A caller that is cancelled does not end
-        the load: its thread would go on, beside the next load's and for nobody.
+        is broken, 503 no-room where the models in memory leave no room for it.
         """
-        task = asyncio.get_running_loop().create_task(self._load(key))
-        self._loads.add(task)
-        task.add_done_callback(self._loads.discard)
-        return await asyncio.shield(task)
+        held = await self.take(key)
+        self.leave(held)
+        return held
 
     async def unload(self, key: str) -> bool:
         """Let a model go once its calls have ended; whether it was in memory. Raises the 409 `Problem` for a pinned
@@ -235,12 +241,20 @@ class Repository:
             await asyncio.gather(*self._closing)
 
     async def _load(self, key: str) -> Held:
+        """The model, loaded by now, with a call in it: who waits for the lock could let it go before its caller is
+        told."""
         async with self._loading:
             held = self._held.get(key)
             if held is None:
                 held = self._held[key] = await self._loaded(key)
                 HELD.set(len(self._held))
+            held.busy += 1
             return held
+
+    def _left(self, load: asyncio.Task[Held]) -> None:
+        """End the call of a caller that did not wait for its load."""
+        if not load.cancelled() and load.exception() is None:
+            self.leave(load.result())
 
     def _read(self) -> None:
         """Read the cards; a broken one concerns its own entry alone."""

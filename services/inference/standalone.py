@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -28,25 +30,30 @@ from services.common.vocabulary import Vocabulary
 from services.inference.batching import Batcher
 from services.inference.memory import one_arena
 from services.inference.model import Model
-from services.inference.protocols import v2
 from services.inference.protocols.intents import Intents
 from services.inference.protocols.openai import Embeddings, Models
 from services.inference.protocols.summaries import Summaries
+from services.inference.protocols.v2.http import Server
 from services.inference.repository import Held, Repository
 from services.inference.texts import TextHeld, Texts
+
+if TYPE_CHECKING:
+    from services.inference.protocols.v2.grpc import Listener
 
 log = logger("foremesh.inference")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How inference alone runs. preload: keys loaded at the start, which stay; preferred: tier that answers where a
-    model is named without one; memory_mb, idle_s: see `Repository`; the rest as in `services.inference.settings`."""
+    model is named without one; grpc_port: for the v2 protocol over gRPC, 0: none; memory_mb, idle_s: see `Repository`;
+    the rest as in `services.inference.settings`."""
 
     catalog: str
     preload: tuple[str, ...] = ()
     preferred: str = "tiny"
     host: str = "127.0.0.1"
     port: int = 8080
+    grpc_port: int = 0
     threads: int = 1
     max_batch: int = 32
     max_items: int = 256
@@ -73,26 +80,27 @@ class Standalone:
             idle_s=options.idle_s,
         )
         self.repository.preload()
-        self._texts = Texts(
+        self.texts = Texts(
             self.repository,
             preferred=options.preferred,
             deadline_s=options.deadline_s,
             max_items=options.max_items,
         )
         limit = options.max_body_bytes
-        server = v2.Server(self._texts, limit)
+        self.grpc = _grpc(options, self.texts)
+        server = Server(self.texts, limit)
         self._hot: dict[str, Handler] = {
-            "/v1/intents": Intents(self._texts, limit),
-            "/v1/embeddings": Embeddings(self._texts, limit),
-            "/v1/summaries": Summaries(self._texts, limit),
+            "/v1/intents": Intents(self.texts, limit),
+            "/v1/embeddings": Embeddings(self.texts, limit),
+            "/v1/summaries": Summaries(self.texts, limit),
         }
         self._router = Router(
             [
                 _route("GET", "/healthz", _alive),
                 _route("GET", "/readyz", self._ready),
                 _route("GET", "/metrics", _metrics),
-                _route("GET", "/v1/models", Models(self._texts)),
-                _route("GET", "/v1/models/{model:path}", Models(self._texts)),
+                _route("GET", "/v1/models", Models(self.texts)),
+                _route("GET", "/v1/models/{model:path}", Models(self.texts)),
                 _route("GET", "/v2", server.about),
                 _route("GET", "/v2/health/live", server.live),
                 _route("GET", "/v2/health/ready", server.ready),
@@ -140,20 +148,25 @@ class Standalone:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Answer, and look after the catalog, until the end of the block."""
+        """Answer, over gRPC by oneself, and look after the catalog, until the end of the block. Raises OSError where
+        the port for gRPC cannot be listened on."""
         self.repository.start()
         watching = asyncio.create_task(self.repository.watch(self._options.catalog_every_s))
         try:
+            if self.grpc is not None:
+                await self.grpc.start()
             yield
         finally:
+            if self.grpc is not None:
+                await self.grpc.stop()
             watching.cancel()
             await self.repository.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """Nothing: `running` is around all that listens, for the models answer until the last of it is drained."""
         await receive()
-        async with self.running():
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
     def _make(self, card: Card) -> Held:
@@ -171,7 +184,8 @@ class Standalone:
 def serve(options: Options, ready: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGTERM or SIGINT, then drain for 5 s at most and return. `ready` is called when it listens.
 
-    Raises `CatalogError` where the catalog cannot be used, OSError where the port cannot.
+    Raises `CatalogError` where the catalog cannot be used, OSError where a port cannot, ImportError where what gRPC
+    needs is not installed.
     """
     one_arena()
     serving.short_switches()
@@ -182,18 +196,43 @@ def serve(options: Options, ready: Callable[[], None] = lambda: None) -> None:
     listener = serving.Listener(
         app, options.host, options.port, max_connections=options.max_connections, sockets=[listening]
     )
-    serving.run([listener], ready)
+    serving.run([listener, *([app.grpc] if app.grpc else [])], ready, app.running())
 
 
 def main() -> None:
     """`python -m services.inference.standalone OPTIONS`, with the members of `Options` as JSON: what `foremesh models
     serve` becomes, so that nothing of the command stays in memory. Ends with status 1 and a line on stderr where the
-    catalog or the port cannot be used."""
+    catalog or a port cannot be used."""
     options = msgspec.json.decode(sys.argv[1], type=Options)
+    told = f"listening on http://{options.host}:{options.port}"
+    if options.grpc_port:
+        told += f", for gRPC on {options.host}:{options.grpc_port}"
     try:
-        serve(options, lambda: print(f"listening on http://{options.host}:{options.port}", flush=True))
-    except (CatalogError, OSError) as error:
+        serve(options, lambda: print(told, flush=True))
+    except (CatalogError, ImportError, OSError) as error:
         sys.exit(f"foremesh: {error}")
+
+
+def _grpc(options: Options, texts: Texts) -> Listener | None:
+    """What answers gRPC, where a port is given for it. It is imported here alone: without a port nobody pays for it."""
+    if not options.grpc_port:
+        return None
+    # Its own lines on stderr are no JSON; what matters of them comes as a status or an exception.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        from services.inference.protocols.v2.grpc import Listener  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError(
+            f"--grpc-port needs the packages grpcio and grpcio-health-checking ({error}); install "
+            "requirements/runtime.lock (`make setup`), or leave --grpc-port out"
+        ) from error
+    return Listener(
+        texts,
+        options.host,
+        options.grpc_port,
+        max_message_bytes=options.max_body_bytes,
+        max_calls=options.max_connections,
+    )
 
 
 class _Endpoint:

@@ -110,9 +110,12 @@ class Texts:
             return held.vocabulary.encode(given)[0]
         return (await asyncio.to_thread(held.vocabulary.encode, given))[0]
 
-    async def run(self, held: Held, queries: Sequence[Query]) -> list[InferOutcome]:
-        """An outcome for each query, in order."""
-        return await held.answer(queries, [self._deadline_s] * len(queries))
+    async def run(
+        self, held: Held, queries: Sequence[Query], deadline_s: float | None = None
+    ) -> list[InferOutcome]:
+        """An outcome for each query, in order. deadline_s: time that the caller leaves, where that is less."""
+        left = self._deadline_s if deadline_s is None else min(self._deadline_s, deadline_s)
+        return await held.answer(queries, [left] * len(queries))
 
 
 def problem_of(outcome: InferOutcome) -> Problem:

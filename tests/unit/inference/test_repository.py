@@ -235,6 +235,33 @@ def test_idle_models_go_and_pinned_and_busy_ones_stay(catalog: Path) -> None:
     hold(catalog, test, idle_s=0.05)
 
 
+def test_a_caller_that_goes_leaves_its_load_to_the_others(catalog: Path) -> None:
+    gate, loads = threading.Event(), []
+
+    def slow(card: Card) -> Held:
+        loads.append(card.key)
+        if card.tier != "tiny":
+            gate.wait(TEST_S)
+        return make(card)
+
+    async def test(repository: Repository) -> None:
+        goes, stays = (asyncio.ensure_future(repository.take("intent.mini")) for _ in range(2))
+        other = asyncio.ensure_future(repository.take("intent.base"))
+        await until(lambda: "intent.mini" in loads)
+        goes.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await goes
+        assert loads == ["intent.tiny", "intent.mini"]  # one at a time, still
+        gate.set()
+        for held in (await stays, await other):
+            assert held.busy == 1 and held.batcher.alive
+            repository.leave(held)
+        assert loads == ["intent.tiny", "intent.mini", "intent.base"]
+        assert not repository.held["intent.mini"].busy
+
+    hold(catalog, test, slow)
+
+
 class Memory:
     """Memory that only models take, 10 MB each."""
 

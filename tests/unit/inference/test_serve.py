@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import json
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
-from deploy.local.tools import cache_dir
+from deploy.local.environments import interpreter
+from services.inference.protocols.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from tests.unit.common.catalog import write_entry
 from tests.unit.routing.processes import ROOT, free_port
 
@@ -71,30 +71,16 @@ def serving(*options: str) -> Iterator[Serving]:
 @pytest.fixture(scope="module")
 def clients() -> Path:
     """The interpreter of the public clients' environment, which is made once."""
-    lock = ROOT / "requirements/clients.lock"
-    made = cache_dir() / f"clients-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
-    if not (made / "done").exists():
-        shutil.rmtree(made, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(made)], check=True)
-        pip = [
-            str(made / "bin/python"),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-        ]
-        subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True)
-        (made / "done").touch()
-    return made / "bin/python"
+    return interpreter(ROOT / "requirements/clients.lock")
 
 
 @pytest.mark.skipif(not (CATALOG / "intent/mini").exists(), reason="models/catalog has no intent/mini")
 def test_the_public_clients_get_what_they_ask_for(clients: Path) -> None:
-    with serving("--load", "intent.tiny") as started:
+    port = free_port()
+    with serving("--load", "intent.tiny", "--grpc-port", str(port)) as started:
+        addresses = [f"127.0.0.1:{started.port}", f"127.0.0.1:{port}"]
         told = subprocess.run(
-            [clients, Path(__file__).with_name("public_clients.py"), f"127.0.0.1:{started.port}"],
+            [clients, Path(__file__).with_name("public_clients.py"), *addresses],
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert told.returncode == 0, told.stdout + told.stderr
@@ -120,6 +106,33 @@ def test_sigterm_answers_what_is_in_and_ends_with_0(tmp_path: Path) -> None:
             thread.join(15)
         assert statuses == [200] * 4
         assert started.process.wait(15) == 0
+
+
+def test_sigterm_answers_what_is_in_over_grpc_and_takes_nothing_more(tmp_path: Path) -> None:
+    write_entry(tmp_path)
+    port = free_port()
+    options = ("--catalog", str(tmp_path), "--load", "intent.tiny", "--grpc-port", str(port))
+    with serving(*options) as started, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            ModelInferRequest.SerializeToString,
+            ModelInferResponse.FromString,
+        )
+        texts = [b"turn on the light " * 5] * 200
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [200], "contents": {"bytes_contents": texts}}
+        request = ModelInferRequest(model_name="intent", inputs=[tensor], outputs=[{"name": "intent"}])
+        ask(request, timeout=20)
+        calls = [ask.future(request, timeout=20) for _ in range(2)]
+        deadline = time.monotonic() + 10
+        while not any(call.done() for call in calls) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        started.process.send_signal(signal.SIGTERM)
+        answers = [call.result().outputs[0].contents.bytes_contents for call in calls]
+        assert [len(answer) for answer in answers] == [200] * 2
+        assert started.process.wait(15) == 0
+        with pytest.raises(grpc.RpcError):
+            ask(request, timeout=1)
+        assert started.process.communicate()[1] == ""
 
 
 def test_a_new_entry_answers_without_a_restart(tmp_path: Path) -> None:
@@ -159,6 +172,17 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         _, errors, status = ended(Serving("--catalog", str(tmp_path), port=port))
     assert status == 1
     assert str(port) in errors and "in use" in errors, errors
+
+
+def test_a_port_for_grpc_that_is_taken_is_named(tmp_path: Path) -> None:
+    write_entry(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        out, errors, status = ended(Serving("--catalog", str(tmp_path), "--grpc-port", str(port)))
+    assert (status, errors.count("\n"), out) == (1, 1, "")
+    assert f"gRPC cannot listen on 127.0.0.1:{port}: the port is in use" in errors
 
 
 def ended(started: Serving) -> tuple[str, str, int]:
