@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from services.common import problems
 from services.common.catalog import Card, default_tier
 from services.common.problems import Problem
+from services.common.slots import continues, slots_of
 from services.common.vocabulary import Vocabulary
-from services.contracts.messages import InferOutcome
+from services.contracts.messages import InferOutcome, Slot
 from services.inference.batching import Batcher
 from services.inference.model import Model, Query
 from services.inference.repository import Held, Repository
+
+C = TypeVar("C")
 
 INLINE_CHARACTERS = 20_000
 """Longer lots of text are cut in a thread, so that they hold nobody else up."""
 
 
 class Asked(NamedTuple):
-    """What came of texts: the card of the model that answered, an outcome and the tokens of each, milliseconds."""
+    """What came of texts: the card of the model that answered, an outcome and the tokens of each, milliseconds; the
+    slots of each, where they were wanted and the model marks some."""
 
     card: Card
     outcomes: list[InferOutcome]
     tokens: list[int]
     total_ms: float
+    slots: list[list[Slot]] | None = None
 
 
 class TextHeld(Held):
@@ -72,22 +77,42 @@ class Texts:
         return key
 
     async def ask(
-        self, name: str, texts: Sequence[str], *, top_k: int = 3, outputs: tuple[str, ...] = ()
+        self,
+        name: str,
+        texts: Sequence[str],
+        *,
+        top_k: int = 3,
+        outputs: tuple[str, ...] = (),
+        slots: bool = False,
     ) -> Asked:
         """Answer texts by the model named `name`, one outcome each.
 
-        outputs: of the model, whose rows come in `Ran.tensors`. Raises the 404 `Problem` unknown-model, the 400 of an
-        output that the model has not, and what loading a model raises.
+        outputs: of the model, whose rows come in `Ran.tensors`; slots: wanted, of a model that marks some. Raises the
+        404 `Problem` unknown-model, the 400 of an output that the model has not, and what loading a model raises.
         """
         began = time.perf_counter()
         held = await self.take(name, outputs)
         try:
-            ids = await self.encode(held, texts)
-            queries = [Query(row, top_k, outputs) for row in ids]
+            if slots and held.model.tags:
+                ids, offsets = await self._encode_with_offsets(held, texts)
+                queries = [
+                    Query(row, top_k, outputs, continues(of, text))
+                    for row, of, text in zip(ids, offsets, texts, strict=True)
+                ]
+            else:
+                ids, offsets = await self.encode(held, texts), None
+                queries = [Query(row, top_k, outputs) for row in ids]
             outcomes = await self.run(held, queries)
         finally:
             self.repository.leave(held)
-        return Asked(held.card, outcomes, [len(row) for row in ids], (time.perf_counter() - began) * 1e3)
+        found = None
+        if offsets is not None:
+            found = [
+                slots_of(outcome.marks or [], of, text)
+                for outcome, of, text in zip(outcomes, offsets, texts, strict=True)
+            ]
+        spent_ms = (time.perf_counter() - began) * 1e3
+        return Asked(held.card, outcomes, [len(row) for row in ids], spent_ms, found)
 
     async def take(self, name: str, outputs: Sequence[str] = ()) -> TextHeld:
         """The model, for a call that ends with `repository.leave`. Raises as `ask` does."""
@@ -105,10 +130,13 @@ class Texts:
 
     async def encode(self, held: TextHeld, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text."""
-        given = list(texts)
-        if sum(map(len, given)) <= INLINE_CHARACTERS:
-            return held.vocabulary.encode(given)[0]
-        return (await asyncio.to_thread(held.vocabulary.encode, given))[0]
+        return (await _cut(held.vocabulary.encode, texts))[0]
+
+    async def _encode_with_offsets(
+        self, held: TextHeld, texts: Sequence[str]
+    ) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+        ids, _, offsets = await _cut(held.vocabulary.encode_with_offsets, texts)
+        return ids, offsets
 
     async def run(
         self, held: Held, queries: Sequence[Query], deadline_s: float | None = None
@@ -116,6 +144,13 @@ class Texts:
         """An outcome for each query, in order. deadline_s: time that the caller leaves, where that is less."""
         left = self._deadline_s if deadline_s is None else min(self._deadline_s, deadline_s)
         return await held.answer(queries, [left] * len(queries))
+
+
+async def _cut(encode: Callable[[list[str]], C], texts: Sequence[str]) -> C:
+    given = list(texts)
+    if sum(map(len, given)) <= INLINE_CHARACTERS:
+        return encode(given)
+    return await asyncio.to_thread(encode, given)
 
 
 def problem_of(outcome: InferOutcome) -> Problem:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from services.common.asgi import Receive, Scope, Send, read_body, send_json
 from services.common.decode import checked_text, decode
 from services.common.problems import Problem
-from services.contracts.messages import Alternative, InferOutcome
+from services.common.slots import behind
+from services.contracts.messages import Alternative, Slot
 from services.inference.texts import Asked, Texts, problem_of
 
 
@@ -24,7 +25,7 @@ class Question(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct):
-    """An answer; milliseconds in `timings_ms`."""
+    """An answer; milliseconds in `timings_ms`; slots of the text as it was sent, of a model that marks some."""
 
     intent: str
     score: float
@@ -34,6 +35,7 @@ class Answer(msgspec.Struct):
     tier: str
     version: str
     timings_ms: dict[str, float]
+    slots: list[Slot] | UnsetType = UNSET
 
 
 _questions = msgspec.json.Decoder(Question)
@@ -60,10 +62,10 @@ class Intents:
             )
         if question.text is not None:
             text = checked_text(question.text, "text")
-            asked = await self._texts.ask(question.model, [text], top_k=question.top_k)
+            asked = await self._texts.ask(question.model, [text], top_k=question.top_k, slots=True)
             if asked.outcomes[0].status != 200:
                 raise problem_of(asked.outcomes[0])
-            await send_json(send, _encoder.encode(_answer(asked, asked.outcomes[0])))
+            await send_json(send, _encoder.encode(_answer(asked, 0, question.text)))
             return
         several = question.texts or []
         if not 1 <= len(several) <= self._texts.max_items:
@@ -78,16 +80,24 @@ class Intents:
                 good.append((at, checked_text(text, f"texts[{at}]")))
             except Problem as problem:
                 items[at] = {"status": problem.status, "body": problem.document()}
-        asked = await self._texts.ask(question.model, [text for _, text in good], top_k=question.top_k)
-        for (at, _), outcome in zip(good, asked.outcomes, strict=True):
+        asked = await self._texts.ask(
+            question.model, [text for _, text in good], top_k=question.top_k, slots=True
+        )
+        for number, (at, _) in enumerate(good):
+            outcome = asked.outcomes[number]
             if outcome.status == 200:
-                items[at] = {"status": 200, "body": _answer(asked, outcome)}
+                items[at] = {"status": 200, "body": _answer(asked, number, several[at])}
             else:
                 items[at] = {"status": outcome.status, "body": problem_of(outcome).document()}
         await send_json(send, _encoder.encode({"items": items}))
 
 
-def _answer(asked: Asked, outcome: InferOutcome) -> Answer:
+def _answer(asked: Asked, number: int, sent: str) -> Answer:
+    outcome = asked.outcomes[number]
+    slots: list[Slot] | UnsetType = UNSET
+    if asked.slots is not None:
+        # White space at the ends is left out before a text is read.
+        slots = behind(asked.slots[number], len(sent) - len(sent.lstrip()))
     timings = {
         "total": round(asked.total_ms, 3),
         "queue": outcome.queue_ms or 0.0,
@@ -103,4 +113,5 @@ def _answer(asked: Asked, outcome: InferOutcome) -> Answer:
         card.tier,
         card.version,
         timings,
+        slots,
     )

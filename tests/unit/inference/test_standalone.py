@@ -17,7 +17,7 @@ import pytest
 
 from services.inference.protocols.summaries import sentences
 from services.inference.standalone import Options, Standalone
-from tests.unit.common.catalog import LABELS, MAX_TOKENS, WORDS, write_entry
+from tests.unit.common.catalog import LABELS, MAX_TOKENS, TAGS, WORDS, write_entry
 from tests.unit.common.client import problem
 
 LENGTH = "inference-header-content-length"
@@ -68,6 +68,27 @@ def test_one_text_and_several(catalog: Path) -> None:
         assert several["items"][1]["body"]["field"] == "texts[1]"
 
     serving(catalog, test)
+
+
+def test_a_model_that_marks_slots_tells_where_they_are_in_the_text_that_was_sent(tmp_path: Path) -> None:
+    write_entry(tmp_path)
+    write_entry(tmp_path, model="command", tags=TAGS, max_batch=1)
+
+    async def test(client: httpx.AsyncClient) -> None:
+        texts = ["  light w1 W2 ", "play music", "", "w1, w1 " * 200]
+        several = await client.post("/v1/intents", json={"texts": texts, "model": "command"})
+        first, second, third, fourth = (item["body"] for item in several.json()["items"])
+        assert first["slots"] == [
+            {"type": "device", "value": "light", "start": 2, "end": 7},
+            {"type": "number", "value": "w1 W2", "start": 8, "end": 13},
+        ]
+        assert second["slots"] == [] and third["status"] == 400
+        assert 1 < len(fourth["slots"]) <= MAX_TOKENS, "as far as the model reads"
+        one = await client.post("/v1/intents", json={"text": texts[0], "model": "command"})
+        assert one.json()["slots"] == first["slots"]
+        assert "slots" not in (await client.post("/v1/intents", json={"text": "light"})).json()
+
+    serving(tmp_path, test)
 
 
 @pytest.mark.parametrize(
