@@ -99,6 +99,7 @@ class Standalone:
                 _route("GET", "/healthz", _alive),
                 _route("GET", "/readyz", self._ready),
                 _route("GET", "/metrics", _metrics),
+                _route("GET", "/openapi.json", _openapi),
                 _route("GET", "/v1/models", Models(self.texts)),
                 _route("GET", "/v1/models/{model:path}", Models(self.texts)),
                 _route("GET", "/v2", server.about),
@@ -258,6 +259,12 @@ async def _metrics(scope: Scope, receive: Receive, send: Send) -> None:
     headers = [(b"content-type", CONTENT_TYPE_LATEST.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _openapi(scope: Scope, receive: Receive, send: Send) -> None:
+    from services.inference.openapi import document  # noqa: PLC0415 (made for who asks, and for nobody else)
+
+    await send_json(send, msgspec.json.encode(document()))
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -24,6 +24,12 @@ class Question(msgspec.Struct, forbid_unknown_fields=True):
     top_k: Annotated[int, Meta(ge=1, le=10)] = 3
 
 
+class Items(msgspec.Struct):
+    """The answer to several texts: `status` and `body` for each, an answer or a problem."""
+
+    items: list[dict[str, Any]]
+
+
 class Answer(msgspec.Struct):
     """An answer; milliseconds in `timings_ms`; slots of the text as it was sent, of a model that marks some."""
 
@@ -89,7 +95,7 @@ class Intents:
                 items[at] = {"status": 200, "body": _answer(asked, number, several[at])}
             else:
                 items[at] = {"status": outcome.status, "body": problem_of(outcome).document()}
-        await send_json(send, _encoder.encode({"items": items}))
+        await send_json(send, _encoder.encode(Items(items)))
 
 
 def _answer(asked: Asked, number: int, sent: str) -> Answer:

@@ -24,7 +24,7 @@ EMBEDDING = "embedding"
 OWNER = "foremesh"
 
 
-class Wanted(msgspec.Struct):
+class EmbeddingsRequest(msgspec.Struct):
     """The body. Members that we do not know are ignored, as clients grow more of them."""
 
     input: str | list[Any]
@@ -33,7 +33,52 @@ class Wanted(msgspec.Struct):
     dimensions: Annotated[int, Meta(ge=1)] | None = None
 
 
-_wanted = msgspec.json.Decoder(Wanted)
+class Vector(msgspec.Struct):
+    """The vector of an input: numbers, or their bytes as little-endian float32 in base64."""
+
+    index: int
+    embedding: str | list[float]
+    object: str = "embedding"
+
+
+class Usage(msgspec.Struct):
+    """Tokens that were read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsReply(msgspec.Struct):
+    """A vector for each input, in order."""
+
+    data: list[Vector]
+    model: str
+    usage: Usage
+    object: str = "list"
+
+
+class ModelAbout(msgspec.Struct):
+    """An entry of the catalog; `version` to `loaded` are not OpenAI's."""
+
+    id: str
+    version: str
+    task: str
+    size_mb: float
+    classes: int
+    loaded: bool
+    object: str = "model"
+    created: int = 0
+    owned_by: str = OWNER
+
+
+class ModelList(msgspec.Struct):
+    """All of them."""
+
+    data: list[ModelAbout]
+    object: str = "list"
+
+
+_wanted = msgspec.json.Decoder(EmbeddingsRequest)
 _encoder = msgspec.json.Encoder()
 
 
@@ -68,21 +113,10 @@ class Embeddings:
             if not isinstance(outcome, Ran) or outcome.tensors is None:
                 raise _at(problem_of(outcome), at)
             vector = _shortened(outcome.tensors[EMBEDDING], wanted.dimensions)
-            data.append(
-                {"object": "embedding", "index": at, "embedding": _written(vector, wanted.encoding_format)}
-            )
+            data.append(Vector(at, _written(vector, wanted.encoding_format)))
         tokens = sum(map(len, ids))
-        await send_json(
-            send,
-            _encoder.encode(
-                {
-                    "object": "list",
-                    "data": data,
-                    "model": held.card.key,
-                    "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-                }
-            ),
-        )
+        reply = EmbeddingsReply(data, held.card.key, Usage(tokens, tokens))
+        await send_json(send, _encoder.encode(reply))
 
 
 class Models:
@@ -99,15 +133,14 @@ class Models:
             await send_json(send, _encoder.encode(self._told(self._texts.key(named))))
             return
         data = [self._told(key) for key in sorted(cards)]
-        await send_json(send, _encoder.encode({"object": "list", "data": data}))
+        await send_json(send, _encoder.encode(ModelList(data)))
 
-    def _told(self, key: str) -> dict[str, Any]:
+    def _told(self, key: str) -> ModelAbout:
         repository = self._texts.repository
         card = repository.cards[key]
-        return {
-            "id": key, "object": "model", "created": 0, "owned_by": OWNER, "version": card.version, "task": card.task,
-            "size_mb": card.size_mb, "classes": len(card.labels), "loaded": key in repository.held,
-        }  # fmt: skip
+        return ModelAbout(
+            key, card.version, card.task, card.size_mb, len(card.labels), key in repository.held
+        )
 
 
 def _inputs(given: Any, most: int) -> list[str | list[int]]:

@@ -25,7 +25,7 @@ END = re.compile(r"(?<=[.!?…])\s+(?=[^a-z\s])|(?<=[.!?…][\"')\]])\s+(?=[^a-z
 """Where a sentence ends: behind a stop, before what is no small letter; or at an empty line."""
 
 
-class Wanted(msgspec.Struct, forbid_unknown_fields=True):
+class SummaryRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body. sentences: how many to take; model: one that embeds, `<model>` or `<model>.<tier>`."""
 
     text: str
@@ -33,7 +33,26 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     model: str = "intent.mini"
 
 
-_wanted = msgspec.json.Decoder(Wanted)
+class Sentence(msgspec.Struct):
+    """A sentence of the summary, and which one of the text it is, from 0."""
+
+    text: str
+    position: int
+
+
+class Summary(msgspec.Struct):
+    """The answer. of: sentences of the text; milliseconds in `timings_ms`."""
+
+    summary: str
+    sentences: list[Sentence]
+    of: int
+    model: str
+    tier: str
+    version: str
+    timings_ms: dict[str, float]
+
+
+_wanted = msgspec.json.Decoder(SummaryRequest)
 _encoder = msgspec.json.Encoder()
 
 
@@ -65,20 +84,17 @@ class Summaries:
                 raise problem_of(outcome)
         vectors = np.stack([outcome.tensors[EMBEDDING] for outcome in asked.outcomes])  # type: ignore[attr-defined]
         chosen = central(vectors, wanted.sentences)
-        await send_json(
-            send,
-            _encoder.encode(
-                {
-                    "summary": " ".join(found[at] for at in chosen),
-                    "sentences": [{"text": found[at], "position": at} for at in chosen],
-                    "of": len(found),
-                    "model": asked.card.model,
-                    "tier": asked.card.tier,
-                    "version": asked.card.version,
-                    "timings_ms": {"total": round(asked.total_ms, 3)},
-                }
-            ),
+        card = asked.card
+        summary = Summary(
+            " ".join(found[at] for at in chosen),
+            [Sentence(found[at], at) for at in chosen],
+            len(found),
+            card.model,
+            card.tier,
+            card.version,
+            {"total": round(asked.total_ms, 3)},
         )
+        await send_json(send, _encoder.encode(summary))
 
 
 def sentences(text: str) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import math
+import re
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from starlette.routing import Route
 
 from services.inference.protocols.summaries import sentences
 from services.inference.standalone import Options, Standalone
@@ -415,3 +417,29 @@ def test_a_preferred_tier_that_comes_later_answers_from_then_on(tmp_path: Path) 
         raise AssertionError("the preferred tier never answered")
 
     serving(tmp_path, test, catalog_every_s=0.05)
+
+
+def test_the_openapi_document_has_every_route_and_leads_nowhere_else(catalog: Path) -> None:
+    app = Standalone(Options(catalog=str(catalog), preload=("intent.tiny",)))
+    there = {("post", path) for path in app._hot}
+    for route in app._router.routes:
+        assert isinstance(route, Route)
+        path = route.path.replace("{model:path}", "{model}")
+        there |= {(method.lower(), path) for method in route.methods or () if method != "HEAD"}
+
+    async def test(client: httpx.AsyncClient) -> None:
+        document = (await client.get("/openapi.json")).json()
+        told = {
+            (method, path)
+            for path, one in document["paths"].items()
+            for method in one
+            if method != "parameters"
+        }
+        assert told == there - {("get", "/openapi.json")}
+        text = json.dumps(document)
+        for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', text)):
+            place = document
+            for step in reference.split("/"):
+                place = place[step]
+
+    serving(catalog, test)
