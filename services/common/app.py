@@ -35,6 +35,7 @@ from services.common.catalog import CatalogError
 from services.common.logs import logger
 from services.common.problems import Problem
 from services.common.settings import ServiceSettings, explain
+from services.contracts import schema
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -115,6 +116,12 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        responses={
+            "default": {
+                "description": schema("problem")["title"],
+                "content": {problems.MEDIA_TYPE: {"schema": schema("problem")}},
+            }
+        },
         exception_handlers={
             Problem: _on_problem,
             RequestValidationError: _on_invalid,

@@ -13,17 +13,20 @@ from services.inference.protocols import intents, openai, summaries
 from services.inference.protocols.v2 import body, models
 
 REF = "#/components/schemas/"
-MODEL = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-VERSION_OF = {"name": "version", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+NAME = {"type": "string", "minLength": 1}
+MODEL = {"name": "model", "in": "path", "required": True, "schema": NAME, "example": "intent.tiny"}
+VERSION_OF = {"name": "version", "in": "path", "required": True, "schema": NAME, "example": "2"}
 
 
 class Operation(NamedTuple):
-    """A method of a path: its body and its answers, types or schemas; without an answer it says no more than 200."""
+    """A method of a path: its body and its answers, types or schemas; without an answer it says no more than 200.
+    binary: where tensors come as bytes, they come behind the JSON."""
 
     summary: str
     request: Any = None
     answers: tuple[Any, ...] = ()
     statuses: tuple[int, ...] = (200,)
+    binary: bool = False
 
 
 INFERRED = {
@@ -66,7 +69,7 @@ ROUTES: dict[str, dict[str, Operation]] = {
         for more, operations in (
             ("", {"get": Operation("What a model takes and gives", answers=(models.About,))}),
             ("/ready", {"get": Operation("Whether it is in memory", statuses=READY)}),
-            ("/infer", {"post": Operation("Run it", body.InferRequest, (INFERRED,))}),
+            ("/infer", {"post": Operation("Run it", body.InferRequest, (INFERRED,), binary=True)}),
         )
     },
 }
@@ -96,6 +99,8 @@ def document() -> dict[str, Any]:
             told["responses"][str(status)] = {"description": one.summary}
         if answers:
             told["responses"]["200"]["content"] = content
+        if one.binary:
+            content["application/octet-stream"] = {}
         told["responses"]["default"] = {
             "description": problem["title"],
             "content": {"application/problem+json": {"schema": {"$ref": f"{REF}problem"}}},

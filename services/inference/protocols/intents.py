@@ -18,7 +18,7 @@ from services.inference.texts import Asked, Texts, problem_of
 class Question(msgspec.Struct, forbid_unknown_fields=True):
     """The body: `text` or `texts`. model: `<model>`, or `<model>.<tier>` for a certain tier."""
 
-    text: str | None = None
+    text: Annotated[str | None, Meta(examples=["turn on the light in the kitchen"])] = None
     texts: list[str] | None = None
     model: str = "intent"
     top_k: Annotated[int, Meta(ge=1, le=10)] = 3

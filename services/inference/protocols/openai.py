@@ -27,8 +27,8 @@ OWNER = "foremesh"
 class EmbeddingsRequest(msgspec.Struct):
     """The body. Members that we do not know are ignored, as clients grow more of them."""
 
-    input: str | list[Any]
-    model: str
+    input: Annotated[str | list[Any], Meta(examples=["turn on the light", ["one", "another"]])]
+    model: Annotated[str, Meta(examples=["intent.mini"])]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Meta(ge=1)] | None = None
 

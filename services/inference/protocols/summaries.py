@@ -28,7 +28,9 @@ END = re.compile(r"(?<=[.!?…])\s+(?=[^a-z\s])|(?<=[.!?…][\"')\]])\s+(?=[^a-z
 class SummaryRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body. sentences: how many to take; model: one that embeds, `<model>` or `<model>.<tier>`."""
 
-    text: str
+    text: Annotated[
+        str, Meta(examples=["It rained all day. The river rose. A bridge was closed. Nobody was hurt."])
+    ]
     sentences: Annotated[int, Meta(ge=1, le=100)] = 3
     model: str = "intent.mini"
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from services.common.decode import decode
@@ -39,10 +40,13 @@ class Output(msgspec.Struct):
     parameters: Parameters = msgspec.field(default_factory=Parameters)
 
 
+TEXT = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["turn on the light"]}
+
+
 class InferRequest(msgspec.Struct):
     """The JSON part."""
 
-    inputs: list[Tensor]
+    inputs: Annotated[list[Tensor], Meta(examples=[[TEXT]])]
     id: str = ""
     outputs: list[Output] = []
     parameters: Parameters = msgspec.field(default_factory=Parameters)
