@@ -29,24 +29,26 @@ def schemathesis() -> Path:
     return interpreter(ROOT / "requirements/clients.lock").with_name("schemathesis")
 
 
-def fuzz(schemathesis: Path, base: str, token: str = "") -> None:
+def fuzz(schemathesis: Path, folder: Path, base: str, token: str = "") -> None:
     command = [
         *LEASH, str(schemathesis), "--config-file", str(Path(__file__).with_name("schemathesis.toml")), "run",
         f"{base}/openapi.json", "--phases", "examples,coverage,fuzzing", "--checks", ",".join(CHECKS),
         "--max-examples", str(EXAMPLES), "--seed", "1", "--generation-database", "none", "--warnings", "off",
         "--no-color", *(["--header", f"dapr-api-token:{token}"] if token else []),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=folder)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
     assert httpx.get(f"{base}/healthz", timeout=10).status_code == 200
 
 
 @pytest.mark.parametrize("app", ["tokenization", "inference-1", "routing", "autoscaler", "predictor"])
-def test_a_service_withstands_whatever_is_sent(schemathesis: Path, mesh: RunningMesh, app: str) -> None:
+def test_a_service_withstands_whatever_is_sent(
+    schemathesis: Path, mesh: RunningMesh, tmp_path: Path, app: str
+) -> None:
     """The page's own server has no such document: it is for a browser."""
     until(lambda: mesh.ask()[0] == 200, 30, "the mesh answers")
     before = mesh.processes()[app]
-    fuzz(schemathesis, f"http://127.0.0.1:{before['port']}", mesh.environment(app)["APP_API_TOKEN"])
+    fuzz(schemathesis, tmp_path, f"http://127.0.0.1:{before['port']}", mesh.environment(app)["APP_API_TOKEN"])
     assert mesh.processes()[app]["pid"] == before["pid"], "it did not have to be started again"
     until(lambda: mesh.ask()[0] == 200, 30, "the mesh answers afterwards")
 
@@ -63,7 +65,7 @@ def alone(port: int) -> Iterator[None]:
         process.wait(15)
 
 
-def test_inference_alone_withstands_whatever_is_sent(schemathesis: Path) -> None:
+def test_inference_alone_withstands_whatever_is_sent(schemathesis: Path, tmp_path: Path) -> None:
     port = free_port()
 
     def ready() -> bool:
@@ -73,4 +75,4 @@ def test_inference_alone_withstands_whatever_is_sent(schemathesis: Path) -> None
 
     with alone(port):
         until(ready, 30, "inference is ready")
-        fuzz(schemathesis, f"http://127.0.0.1:{port}")
+        fuzz(schemathesis, tmp_path, f"http://127.0.0.1:{port}")
