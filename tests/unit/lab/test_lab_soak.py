@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 from random import Random
 
+import httpx
 import psutil
 
 from lab.soak import draw, soak, spread
@@ -44,9 +44,9 @@ def test_inference_alone_answers_all_of_it_as_it_should() -> None:
         base = f"http://127.0.0.1:{port}"
         while time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(f"{base}/readyz", timeout=5)
+                httpx.get(f"{base}/readyz", timeout=5).raise_for_status()
                 break
-            except OSError:
+            except httpx.HTTPError:
                 time.sleep(0.05)
         process = psutil.Process(server.pid)
         found = soak(
