@@ -15,6 +15,7 @@ from rich.table import Table
 from deploy.local import tools
 from deploy.local.settings import REPO, MeshSettings
 from foremesh import mesh as lifecycle
+from foremesh.bench_inference import inference
 from foremesh.mesh import Failed, MeshClient
 from foremesh.options import PortBase, exits, mesh_settings
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Measure on this machine; everything is compared within one run.", no_args_is_help=True
 )
+app.command()(inference)
 # Meshes of one bench stand this far apart.
 STRIDE = 200
 

@@ -21,7 +21,7 @@ LOGS_KEPT = 3
 
 # The kernel sends this to the child when the supervisor dies, even of kill -9. KILL, not TERM: nobody is left who
 # would insist. Redis' append-only file is written before a reply, so nothing that was acknowledged is lost.
-_LEASH = ("setpriv", "--pdeathsig", "KILL", "--")
+LEASH = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class StartFailed(Exception):
@@ -91,7 +91,7 @@ class Process:
         try:
             # Logs go to a file and not through a pipe: a full pipe would stop the child, a broken one end it.
             return await asyncio.create_subprocess_exec(
-                *_LEASH, *spec.argv, env=spec.env, stdin=asyncio.subprocess.DEVNULL, stdout=fd, stderr=fd,
+                *LEASH, *spec.argv, env=spec.env, stdin=asyncio.subprocess.DEVNULL, stdout=fd, stderr=fd,
                 start_new_session=True, cwd=spec.env.get("PWD"),
             )  # fmt: skip
         finally:

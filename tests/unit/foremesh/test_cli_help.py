@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from foremesh.cli import GROUPS, VERBS, application
 
 runner = CliRunner()
-EVERY = [*([verb] for verb in VERBS), ["bench", "mesh"]]
+EVERY = [*([verb] for verb in VERBS), ["bench", "mesh"], ["bench", "inference"]]
 
 
 def help_of(*words: str) -> str:
