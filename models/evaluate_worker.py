@@ -8,7 +8,6 @@ one line {"answers": [index of the largest logit, ...], "ms": [milliseconds of s
 
 from __future__ import annotations
 
-import ctypes
 import json
 import sys
 import time
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
+
+from services.common.memory import forget_start, give_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,9 +74,9 @@ def main(path: Path, output: str, longest: int) -> None:
     logits, _ = model.run([UNKNOWN] * longest)
     if logits.ndim != 2 or len(logits) != 1:
         raise ValueError(f"answers one sentence with {output} of shape {logits.shape}, not [1, classes]")
-    # As inference does: what loading needed for a moment goes back to the system.
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+    # As inference does: what only loading needed goes back to the system.
+    give_back()
+    forget_start()
     say({"classes": logits.shape[1]})
     for line in sys.stdin:
         rows = json.loads(line)

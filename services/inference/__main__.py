@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.common.app import run
+from services.common.memory import one_arena
 from services.inference.app import create
-from services.inference.memory import one_arena
 from services.inference.settings import Settings
 
 one_arena()

@@ -19,6 +19,7 @@ from services.common.asgi import Receive, Scope, Send, header_text, read_body, s
 from services.common.catalog import Card
 from services.common.dapr import Dapr
 from services.common.decode import decode
+from services.common.memory import forget_start
 from services.common.openapi import describe
 from services.common.problems import Problem
 from services.contracts.messages import (
@@ -186,6 +187,7 @@ def create(settings: Settings) -> FastAPI:
     service = Inference(settings, tracer)
     repository = service.repository
     repository.preload()
+    forget_start()
     dapr = Dapr(settings, connections=2)
 
     @contextlib.asynccontextmanager

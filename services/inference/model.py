@@ -14,10 +14,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from services.common.catalog import Card, CatalogError, path_of, read_verified
+from services.common.memory import give_back
 from services.common.slots import NEW_WORD, NOTHING, SAME_WORD
 from services.common.tags import marks
 from services.contracts.messages import OUT_OF_SCOPE, Alternative, InferOutcome
-from services.inference.memory import give_back
 
 TAGS = "tags"
 """The output with the scores of the tags, float32 [batch, tokens, tags]."""

@@ -18,10 +18,10 @@ from prometheus_client import Counter, Gauge
 
 from services.common.catalog import Card, CatalogError, catalog_stamp, read_card
 from services.common.logs import logger
+from services.common.memory import give_back, resident_mb
 from services.common.problems import Problem, unknown_model
 from services.contracts.messages import InferOutcome
 from services.inference.batching import ITEMS, Batcher
-from services.inference.memory import give_back, resident_mb
 from services.inference.model import Model, Query
 
 log = logger("foremesh.inference")

@@ -25,10 +25,10 @@ from services.common.asgi import ClientGone, Receive, Scope, Send, send_json, se
 from services.common.asgi import Route as Handler
 from services.common.catalog import Card, CatalogError
 from services.common.logs import logger, to_stderr
+from services.common.memory import forget_start, one_arena
 from services.common.problems import Problem
 from services.common.vocabulary import Vocabulary
 from services.inference.batching import Batcher
-from services.inference.memory import one_arena
 from services.inference.model import Model
 from services.inference.protocols.intents import Intents
 from services.inference.protocols.openai import Embeddings, Models
@@ -192,6 +192,7 @@ def serve(options: Options, ready: Callable[[], None] = lambda: None) -> None:
     serving.short_switches()
     to_stderr("inference", "standalone", "INFO")
     app = Standalone(options)
+    forget_start()
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listening = socket.create_server((options.host, options.port), family=family, backlog=serving.BACKLOG)
     listener = serving.Listener(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 
 from deploy.local.environments import interpreter
@@ -84,6 +85,15 @@ def test_the_public_clients_get_what_they_ask_for(clients: Path) -> None:
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_it_is_small_with_tiny_loaded_and_at_work() -> None:
+    with serving("--load", "intent.tiny") as started:
+        process = psutil.Process(started.process.pid)
+        for number in range(500):
+            text = f"turn on the {'kitchen ' * (number % 9)}light"
+            assert started.ask("POST", "/v1/intents", {"text": text})[0] == 200
+        assert process.memory_info().rss <= 80e6
 
 
 def test_sigterm_answers_what_is_in_and_ends_with_0(tmp_path: Path) -> None:
