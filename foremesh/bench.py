@@ -16,6 +16,7 @@ from deploy.local import tools
 from deploy.local.settings import REPO, MeshSettings
 from foremesh import mesh as lifecycle
 from foremesh.bench_inference import inference
+from foremesh.bench_stress import memory, overload
 from foremesh.mesh import Failed, MeshClient
 from foremesh.options import PortBase, exits, mesh_settings
 
@@ -26,6 +27,8 @@ app = typer.Typer(
     help="Measure on this machine; everything is compared within one run.", no_args_is_help=True
 )
 app.command()(inference)
+app.command()(overload)
+app.command()(memory)
 # Meshes of one bench stand this far apart.
 STRIDE = 200
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,7 +125,7 @@ def contest(
     from lab.bare_onnx import BareOnnx  # noqa: PLC0415
     from lab.bench_inference import Contest  # noqa: PLC0415
     from lab.rivals.model import MOST_TOGETHER  # noqa: PLC0415
-    from lab.rivals.specs import OURS, RIVALS  # noqa: PLC0415
+    from lab.rivals.specs import RIVALS  # noqa: PLC0415
 
     folder = REPO / "models/catalog" / MODEL / tier
     try:
@@ -132,16 +133,6 @@ def contest(
     except (OSError, ValueError) as e:
         raise Failed(f"{folder / 'card.json'}: {e}; the bench needs {MODEL}.{tier} in the catalog") from None
     most, output = int(card.get("max_batch", 0)), str(card.get("output", "logits"))
-
-    @contextlib.contextmanager
-    def ours() -> Iterator[Server]:
-        # The command as people start it: what it takes to import counts in the time to the first answer.
-        argv = [
-            sys.executable, "-m", "foremesh.cli", "models", "serve",
-            "--catalog", str(REPO / "models/catalog"), "--load", f"{MODEL}.{tier}", "--tier", tier, "--port", "{port}",
-        ]  # fmt: skip
-        with answering(OURS, argv, said, work / f"ours-{tier}", OURS_WITHIN_S) as server:
-            yield server
 
     def launch(name: str) -> Any:
         @contextlib.contextmanager
@@ -160,7 +151,22 @@ def contest(
         any_batch = None
         if 0 < most < MOST_TOGETHER:
             any_batch = stack.enter_context(BareOnnx(folder, 0, output=output, before=LEASH))
+        ours = partial(alone, tier, said, work / f"ours-{tier}")
         yield Contest(bare, any_batch, ours, {name: launch(name) for name in names})
+
+
+@contextlib.contextmanager
+def alone(tier: str, said: Sequence[Utterance], place: Path) -> Iterator[Answering]:
+    """`foremesh models serve` with a tier loaded: the command as people start it, so that what it takes to import
+    counts in the time to the first answer. Raises NotStarted."""
+    from lab.rivals.specs import OURS  # noqa: PLC0415
+
+    argv = [
+        sys.executable, "-m", "foremesh.cli", "models", "serve",
+        "--catalog", str(REPO / "models/catalog"), "--load", f"{MODEL}.{tier}", "--tier", tier, "--port", "{port}",
+    ]  # fmt: skip
+    with answering(OURS, argv, said, place, OURS_WITHIN_S) as server:
+        yield server
 
 
 def installed(name: str, say: Say) -> Path:
@@ -190,7 +196,7 @@ class Answering:
 @contextlib.contextmanager
 def answering(
     spec: Rival, argv: Sequence[str], said: Sequence[Utterance], place: Path, within_s: float
-) -> Iterator[Server]:
+) -> Iterator[Answering]:
     """A server, up and answering until the end of the block; `{port}` in its command line becomes a free one. It may
     write into `place`, where its log is.
 

@@ -67,13 +67,14 @@ def overload(
     *,
     factor: float = 3.0,
     seconds: float = 60.0,
-    calibrate_s: float = 5.0,
+    settle_s: float = SETTLE_S,
     seed: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> OverloadFigures:
     """Put ``factor`` times its capacity on the server at ``base_url`` (http://host:port, ``POST /v1/intents``).
 
-    memory_mb: resident memory of the server, 10^6 bytes. Raises LoadFailed when it answers nothing.
+    settle_s: what the capacity is measured for, and the time of the overload that nothing is told of; memory_mb:
+    resident memory of the server, 10^6 bytes. Raises LoadFailed when it answers nothing.
     """
 
     def progress(now: Progress) -> None:
@@ -83,24 +84,25 @@ def overload(
         )
 
     usual_ms = [_probe(base_url)[1] for _ in range(PROBES * 2)]
-    capacity = calibrate(base_url, calibrate_s, utterances=utterances, run=run)
+    capacity = calibrate(base_url, settle_s, utterances=utterances, run=run)
     say(f"capacity: {capacity:.0f} requests/s; now {factor:g} times as many for {seconds:.0f} s")
-    offsets = arrivals(capacity * factor, seconds + SETTLE_S, seed)
-    with _Watch(base_url, memory_mb) as watch:
+    offsets = arrivals(capacity * factor, seconds + settle_s, seed)
+    with _Watch(base_url, memory_mb, settle_s) as watch:
         result = replay(base_url, offsets, utterances, seed=seed, trace_every_s=None, on_progress=progress)
     recovery_s = recovered(base_url, result.began_s + float(offsets[-1]), slow_ms(usual_ms))
     timed = bool(watch.timed) and all(watch.timed)
-    return figures(result, capacity, seconds, watch.memory_mb, retry_after=timed, recovery_s=recovery_s)
+    return figures(result, capacity, settle_s, watch.memory_mb, retry_after=timed, recovery_s=recovery_s)
 
 
 class _Watch:
-    """Looks at the server once a second, behind SETTLE_S, from a thread of its own: the client's loop has no time."""
+    """Looks at the server once a second, behind settle_s, from a thread of its own: the client's loop has no time."""
 
-    def __init__(self, base_url: str, memory_mb: Callable[[], float]) -> None:
+    def __init__(self, base_url: str, memory_mb: Callable[[], float], settle_s: float) -> None:
         self.memory_mb: list[float] = []
         self.timed: list[bool] = []
         self._base_url = base_url
         self._look = memory_mb
+        self._settle_s = settle_s
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -113,7 +115,7 @@ class _Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        pause_s = SETTLE_S
+        pause_s = self._settle_s
         while not self._end.wait(pause_s):
             pause_s = SECOND_S
             self.memory_mb.append(self._look())
@@ -131,14 +133,15 @@ def arrivals(rate_rps: float, seconds: float, seed: int) -> NDArray[np.float64]:
 def figures(
     result: Replay,
     capacity: float,
-    seconds: float,
+    settle_s: float,
     memory: Sequence[float],
     *,
     retry_after: bool,
     recovery_s: float | None,
 ) -> OverloadFigures:
-    """What the replay says of the arrivals behind SETTLE_S."""
-    told = result.scheduled_s >= SETTLE_S
+    """What the replay says of the arrivals behind ``settle_s``."""
+    told = result.scheduled_s >= settle_s
+    seconds = float(result.scheduled_s[-1]) - settle_s
     outcome = result.outcome[told]
     latency_ms = result.latency_s[told] * 1e3
     answered = (outcome == Outcome.ANSWERED) & (result.correct[told] >= 0)
@@ -153,7 +156,7 @@ def figures(
     return OverloadFigures(
         capacity_rps=round(capacity, 1),
         offered_rps=round(float(told.sum()) / seconds, 1),
-        seconds=seconds,
+        seconds=round(seconds, 3),
         goodput_rps=round(goodput, 1),
         goodput_of_capacity=round(goodput / capacity, 3),
         shed=round(float(shed.mean()), 4),

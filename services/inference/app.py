@@ -138,6 +138,7 @@ class Inference:
             model.run,
             max_batch=model.max_batch,
             queue_items=settings.queue_items,
+            queue_s=settings.queue_s,
             observe=partial(self._observe, card),
         )
         return Held(model, batcher)

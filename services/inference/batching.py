@@ -62,15 +62,26 @@ class _Job:
 
 
 class Batcher:
-    """A bounded queue of `queue_items` items in front of one thread that calls `run` with up to `max_batch`
-    of them.
+    """A bounded queue in front of one thread that calls `run` with up to `max_batch` items.
+
+    The queue has room for `queue_items` items, and takes none while those before it would take longer than `queue_s`
+    seconds (0: however long): who comes last would wait, and when the load goes, so would everybody.
 
     `run` returns one outcome per query. When it raises, its items run again one by one, so that one poisoned
     item fails alone. `observe` is called in the event loop, for parcels that were submitted with a `note`.
     """
 
-    def __init__(self, run: Run, *, max_batch: int, queue_items: int, observe: Observe | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        max_batch: int,
+        queue_items: int,
+        queue_s: float = 0.0,
+        observe: Observe | None = None,
+    ) -> None:
         self._run = run
+        self._queue_s = queue_s
         self._max_batch = max_batch
         self._queue_items = queue_items
         self._observe = observe
@@ -122,7 +133,7 @@ class Batcher:
             for at, (query, left) in enumerate(zip(queries, deadlines_s, strict=True))
         ]
         with self._changed:
-            room = max(0, self._queue_items - len(self._queue))
+            room = self._room()
             self._queue.extend(jobs[:room])
             if jobs:
                 self._changed.notify()
@@ -140,6 +151,12 @@ class Batcher:
                     self._queue = deque(job for job in self._queue if job.parcel is not parcel)
                 raise
         return [outcome for outcome in parcel.outcomes if outcome is not None]
+
+    def _room(self) -> int:
+        """Items that the queue takes now."""
+        if self._queue_s and len(self._queue) * self._seconds_per_item > self._queue_s:
+            return 0
+        return max(0, self._queue_items - len(self._queue))
 
     def _drained_in_s(self) -> float:
         return round(max(0.1, len(self._queue) * self._seconds_per_item), 1)

@@ -25,6 +25,12 @@ class Settings(ServiceSettings):
     queue_items: int = Field(
         default=512, ge=1, description="Items that may wait for a run; more are shed with a 503."
     )
+    queue_s: float = Field(
+        default=2.0,
+        ge=0,
+        description="Seconds that what waits for a run may take; while it takes longer, more is shed with a 503. 0: "
+        "no bound.",
+    )
     max_batch: int = Field(default=32, ge=1, description="Items that go into one run at most.")
     max_items: int = Field(default=256, ge=1, description="Items in one call; more are refused.")
     threads: int = Field(default=1, ge=1, description="Threads that ONNX Runtime uses inside one run.")

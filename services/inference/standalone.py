@@ -58,6 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_batch: int = 32
     max_items: int = 256
     queue_items: int = 512
+    queue_s: float = 1.0
     deadline_s: float = 5.0
     memory_mb: float = 0.0
     idle_s: float = 0.0
@@ -173,7 +174,12 @@ class Standalone:
     def _make(self, card: Card) -> Held:
         options = self._options
         model = Model(card, max_batch=options.max_batch, threads=options.threads)
-        batcher = Batcher(model.run, max_batch=model.max_batch, queue_items=options.queue_items)
+        batcher = Batcher(
+            model.run,
+            max_batch=model.max_batch,
+            queue_items=options.queue_items,
+            queue_s=options.queue_s,
+        )
         return TextHeld(model, batcher, Vocabulary(card))
 
     async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -58,7 +58,7 @@ def test_a_server_that_answers_is_up_until_the_end_of_the_block(tmp_path: Path) 
         assert 0 < server.ready_s < 30
         assert server.rss_mb() > 5
         port = int(server.target.url.split(":")[2].split("/")[0])
-        processes = server.process.processes()  # type: ignore[attr-defined]
+        processes = server.process.processes()
         listening = [c.laddr for c in processes[0].net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert listening == [("127.0.0.1", port)]
     assert not any(process.is_running() for process in processes)

@@ -120,6 +120,25 @@ def test_what_the_queue_has_no_room_for_is_shed_and_only_that() -> None:
     run(test, queue_items=4)
 
 
+def test_what_would_wait_too_long_is_shed_however_much_room_there_is() -> None:
+    async def test(runs: Runs, batcher: Batcher) -> None:
+        runs.seconds = 0.02
+        for number in range(60):  # until it knows how long an item takes
+            await ask(batcher, number)
+        assert [outcome.status for outcome in await ask(batcher, *range(100, 120))] == [200] * 20, (
+            "what waits behind nobody is taken as a whole"
+        )
+        runs.go.clear()
+        waiting = [asyncio.create_task(ask(batcher, 200 + number)) for number in range(40)]
+        await asyncio.sleep(0.05)
+        runs.go.set()
+        statuses = [(await one)[0].status for one in waiting]
+        assert statuses.count(503) > 20 and statuses[:3] == [200, 200, 200]
+        assert (await ask(batcher, 7))[0].status == 200, "and when the queue is short again, more is taken"
+
+    run(test, max_batch=1, queue_s=0.15)
+
+
 def test_an_item_whose_deadline_is_over_is_not_run() -> None:
     async def test(runs: Runs, batcher: Batcher) -> None:
         runs.go.clear()
