@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from services.common import VERSION
+from services.common import VERSION, embeddings, summaries
 from services.contracts import schema
-from services.inference.protocols import intents, openai, summaries
+from services.inference.protocols import intents, openai
 from services.inference.protocols.v2 import body, models
 
 REF = "#/components/schemas/"
@@ -53,7 +53,7 @@ ROUTES: dict[str, dict[str, Operation]] = {
         )
     },
     "/v1/embeddings": {
-        "post": Operation("Texts to vectors", openai.EmbeddingsRequest, (openai.EmbeddingsReply,))
+        "post": Operation("Texts to vectors", embeddings.EmbeddingsRequest, (embeddings.EmbeddingsReply,))
     },
     "/v1/models": {"get": Operation("The entries of the catalog", answers=(openai.ModelList,))},
     "/v1/models/{model}": {"get": Operation("One of them", answers=(openai.ModelAbout,))},

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from starlette.routing import Route
 
-from services.inference.protocols.summaries import sentences
+from services.common.summaries import sentences
 from services.inference.standalone import Options, Standalone
 from tests.unit.common.catalog import LABELS, MAX_TOKENS, TAGS, WORDS, write_entry
 from tests.unit.common.client import problem
