@@ -8,9 +8,9 @@ differ.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 OUT_OF_SCOPE = "out_of_scope"
 """The intent of a text that belongs to none that the model knows."""
@@ -115,6 +115,29 @@ class InferReply(Struct):
     version: str
     replica: str
     items: list[InferOutcome]
+
+
+class EmbedRequest(Struct):
+    """Routing asks inference for the vectors of token ids, or for the places of the `central` ones that are most like
+    all the others. `tokenizer` as in `InferRequest`."""
+
+    model: str
+    tier: str
+    items: list[list[int]]
+    deadline_ms: float = 5000.0
+    tokenizer: str | None = None
+    central: Annotated[int, Meta(ge=1, le=256)] | UnsetType = UNSET
+
+
+class EmbedReply(Struct):
+    """Inference answers: a vector for each item, its little-endian float32 in base64; or places, ascending."""
+
+    model: str
+    tier: str
+    version: str
+    replica: str
+    vectors: list[str] = []
+    central: list[int] = []
 
 
 class IntentsItem(Struct):

@@ -30,6 +30,7 @@ from services.contracts.messages import (
     InferRequestRaw,
 )
 from services.inference.batching import Batcher
+from services.inference.embed import Embed
 from services.inference.model import Model, Query
 from services.inference.registry import keep_registered
 from services.inference.repository import Held, Repository
@@ -57,6 +58,7 @@ class Inference:
             memory_mb=settings.memory_mb,
             idle_s=settings.idle_s,
         )
+        self.embed = Embed(settings, tracer, self._take, self.repository.leave)
 
     async def infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `POST /v1/infer`; a plain ASGI route."""
@@ -217,10 +219,18 @@ def create(settings: Settings) -> FastAPI:
         title="Foremesh inference",
         lifespan=lifespan,
         ready=lambda: repository.ready,
-        hot={"/v1/infer": service.infer},
+        hot={"/v1/infer": service.infer, "/v1/embed": service.embed},
     )
 
     describe(app, "/v1/infer", "Classify token ids", request="infer-request", responses=("infer-response",))
+
+    describe(
+        app,
+        "/v1/embed",
+        "Turn token ids into vectors",
+        request="embed-request",
+        responses=("embed-response",),
+    )
 
     @app.get("/v1/models")
     async def models() -> dict[str, list[dict[str, Any]]]:

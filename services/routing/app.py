@@ -29,6 +29,7 @@ from services.routing.requests import read_session_request
 from services.routing.sessions import Session, Sessions
 from services.routing.settings import Settings
 from services.routing.tiers import Tiers
+from services.routing.vectors import Vectors
 
 USER_BODY_BYTES = 64 * 1024
 
@@ -95,6 +96,7 @@ def create(settings: Settings) -> FastAPI:
     intents = Intents(settings, tiers, dapr, answers, sessions, tracer)
     about = About(dapr, tiers, intents, settings.instance)
     routes = Routes(settings, intents)
+    vectors = Vectors(settings, tiers, intents, tracer)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -120,7 +122,12 @@ def create(settings: Settings) -> FastAPI:
         title="Foremesh routing",
         lifespan=lifespan,
         ready=lambda: bool(tiers.models),
-        hot={"/internal/intents": routes.coalesced, "/v1/intents": routes.single},
+        hot={
+            "/internal/intents": routes.coalesced,
+            "/v1/intents": routes.single,
+            "/v1/embeddings": vectors.embeddings,
+            "/v1/summaries": vectors.summaries,
+        },
     )
 
     describe(
@@ -136,6 +143,21 @@ def create(settings: Settings) -> FastAPI:
         "Tell the intents of several users' texts",
         request="intents-coalesced-request",
         responses=("intents-coalesced-response",),
+    )
+
+    describe(
+        app,
+        "/v1/embeddings",
+        "Turn texts into vectors",
+        request="embeddings-request",
+        responses=("embeddings-response",),
+    )
+    describe(
+        app,
+        "/v1/summaries",
+        "Take the sentences at the centre of a text",
+        request="summaries-request",
+        responses=("summaries-response",),
     )
 
     @app.post("/v1/sessions", status_code=201)

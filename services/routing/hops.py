@@ -22,6 +22,8 @@ from services.common.logs import logger
 from services.common.problems import Problem, overloaded
 from services.common.slots import continues
 from services.contracts.messages import (
+    EmbedReply,
+    EmbedRequest,
     InferItem,
     InferOutcome,
     InferReply,
@@ -43,6 +45,7 @@ BATCH = Histogram("foremesh_routing_call_items", "Items per call.", ["app"], buc
 
 _encoder = msgspec.json.Encoder()
 _tokenized = msgspec.json.Decoder(TokenizeReply)
+_embedded = msgspec.json.Decoder(EmbedReply)
 _inferred = msgspec.json.Decoder(InferReply)
 
 
@@ -50,7 +53,12 @@ class _Changed(msgspec.Struct):
     tokenizer: str
 
 
+class _Refused(msgspec.Struct):
+    detail: str = ""
+
+
 _changed = msgspec.json.Decoder(_Changed)
+_refused = msgspec.json.Decoder(_Refused)
 
 log = logger("foremesh.routing")
 
@@ -223,6 +231,16 @@ class Hops:
             found |= zip(places, answers, strict=True)
         return [found[at] for at in range(len(items))]
 
+    async def embed(self, request: EmbedRequest, deadline: float, traceparent: str | None) -> EmbedReply:
+        """The vectors of token ids, in a call of their own. Raises `Unreachable`, `Stale` or a `Problem`, which may be
+        inference's own 400, for the ids may be the user's."""
+        item = Ids(Tokens([], ""), 1, deadline, traceparent, None)
+        body = await self._ask(INFERENCE, "v1/embed", _encoder.encode(request), [item], of_user=True)
+        reply = self._read(INFERENCE, _embedded, body)
+        if request.central is UNSET and len(reply.vectors) != len(request.items):
+            raise self._failed(INFERENCE, f"it answered {len(reply.vectors)} of {len(request.items)} items")
+        return reply
+
     def _replicas_at_work(self) -> int:
         """How many replicas of inference have answered lately: Dapr picks one for each call and tells nobody how
         many there are."""
@@ -230,7 +248,10 @@ class Hops:
         self._seen = {replica: at for replica, at in self._seen.items() if at > since}
         return max(1, len(self._seen))
 
-    async def _ask(self, app: str, method: str, body: bytes, items: Sequence[Text | Ids]) -> bytes:
+    async def _ask(
+        self, app: str, method: str, body: bytes, items: Sequence[Text | Ids], *, of_user: bool = False
+    ) -> bytes:
+        """The body of the answer. of_user: what is sent came from a user, who is told of a 400."""
         left_s = max(item.deadline for item in items) - time.perf_counter()
         BATCH.labels(app).observe(len(items))
         with shared_call(
@@ -261,6 +282,10 @@ class Hops:
             if reply.status == 409 and b'/problems/tokenizer-changed"' in reply.body:
                 CALLS.labels(app, "stale").inc()
                 raise Stale(_changed.decode(reply.body).tokenizer)
+            if reply.status == 400 and of_user:
+                CALLS.labels(app, "refused").inc()
+                refused = _refused.decode(reply.body)
+                raise Problem(400, "refused-by-model", "Refused by the model", refused.detail)
             if reply.status != 200:
                 said = reply.body[:200].decode("utf-8", "replace")
                 raise self._failed(app, f"status {reply.status}: {said}")

@@ -306,7 +306,7 @@ class Intents:
         left_s = max(request.deadline for request in requests) - time.perf_counter()
         try:
             async with asyncio.timeout(left_s):
-                await self._through(self._hops_of(card), requests, received)
+                await self._through(self.hops_of(card), requests, received)
         except TimeoutError:
             pass  # those without a result are too late
         stored = await self._answers.read(card, self._lost(card, requests))
@@ -447,7 +447,8 @@ class Intents:
             _as_sent(kept.slots, request.asked),
         )
 
-    def _hops_of(self, card: Card) -> Hops:
+    def hops_of(self, card: Card) -> Hops:
+        """The hops of an entry of the catalog."""
         hops = self._hops.get(card.key)
         if hops is None:
             hops = Hops(card, self._dapr, self._settings, self._tracer, self.reach)

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
+from services.common.embeddings import EmbeddingsReply, EmbeddingsRequest, Usage, Vector
+from services.common.summaries import Summary, SummaryRequest
 from services.contracts import FOLDER, messages, names, schema
 from services.routing.requests import IntentRequest
 from services.routing.sessions import Session
@@ -126,6 +128,44 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
             "version": "1",
             "replica": "inference-1",
             "items": [OUTCOME, {"status": 503, "reason": "overloaded", "retry_after_s": 0.5}],
+        },
+    ),
+    ("embed-request", {"model": "intent", "tier": "mini", "items": [[1, 2]], "central": 1}),
+    (
+        "embed-response",
+        {
+            "model": "intent",
+            "tier": "mini",
+            "version": "1",
+            "replica": "inference-1",
+            "vectors": ["AACAPw=="],
+            "central": [],
+        },
+    ),
+    ("embeddings-request", {"input": ["a"], "model": "intent.mini", "dimensions": None}),
+    (
+        "embeddings-response",
+        {
+            "data": [
+                {"index": 0, "embedding": [0.6, 0.8], "object": "embedding"},
+                {"index": 1, "embedding": "AACAPw==", "object": "embedding"},
+            ],
+            "model": "intent.mini",
+            "usage": {"prompt_tokens": 3, "total_tokens": 3},
+            "object": "list",
+        },
+    ),
+    ("summaries-request", {"text": "One. Two.", "sentences": 1}),
+    (
+        "summaries-response",
+        {
+            "summary": "One.",
+            "sentences": [{"text": "One.", "position": 0}],
+            "of": 2,
+            "model": "intent",
+            "tier": "mini",
+            "version": "1",
+            "timings_ms": {"total": 1.5},
         },
     ),
     (
@@ -245,6 +285,14 @@ TYPES: list[tuple[str, type[msgspec.Struct], list[str | int]]] = [
     ("infer-request", messages.InferRequest, []),
     ("infer-request", messages.InferItem, ["properties", "items", "items"]),
     ("infer-response", messages.InferReply, []),
+    ("embed-request", messages.EmbedRequest, []),
+    ("embed-response", messages.EmbedReply, []),
+    ("embeddings-request", EmbeddingsRequest, []),
+    ("embeddings-response", EmbeddingsReply, []),
+    ("embeddings-response", Vector, ["properties", "data", "items"]),
+    ("embeddings-response", Usage, ["properties", "usage"]),
+    ("summaries-request", SummaryRequest, []),
+    ("summaries-response", Summary, []),
     ("session", Session, []),
 ]
 
