@@ -5,12 +5,15 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import secrets
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.mesh.harness import TEXTS, RunningMesh, until
+from deploy.local.environments import interpreter
+from tests.mesh.harness import LEASH, TEXTS, RunningMesh, until
 
 
 def test_a_request_is_answered_end_to_end(mesh: RunningMesh) -> None:
@@ -180,3 +183,60 @@ def test_models_are_listed_from_the_registry(mesh: RunningMesh) -> None:
     served = {(model["model"], model["tier"]): model["served"] for model in models}
     assert served[("intent", "tiny")] is True and served[("intent", "mini")] is True
     assert sum(served.values()) == 2, "what is in the catalog and not loaded is not claimed to be served"
+
+
+def test_embeddings_and_summaries_go_through_the_mesh(mesh: RunningMesh) -> None:
+    text = (
+        "The river rose. Water stood in the old town. A football match took place. The river will fall again."
+    )
+    status, answer = mesh.post("/v1/summaries", {"text": text, "sentences": 2})
+    assert status == 200, answer
+    assert answer["of"] == 4 and "football" not in answer["summary"]
+    before = mesh.client.hops()["mtls"]
+    status, answer = mesh.post("/v1/embeddings", {"input": ["turn it on", "stop"], "model": "intent.mini"})
+    assert status == 200, answer
+    assert [len(row["embedding"]) for row in answer["data"]] == [384, 384]
+    assert mesh.client.hops()["mtls"] >= before + 3, (
+        "gateway, routing, tokenization and inference, each by mTLS"
+    )
+    assert mesh.post("/v1/embeddings", {"input": "a", "model": "nobody"})[0] == 404
+
+
+OPENAI = """
+import sys, openai
+client = openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key="none", max_retries=0)
+found = client.embeddings.create(input=["turn it on", "stop"], model="intent.mini")
+assert [len(one.embedding) for one in found.data] == [384, 384] and found.usage.total_tokens > 3
+try:
+    client.embeddings.create(input=" ", model="intent.mini")
+except openai.BadRequestError as error:
+    assert "is empty" in str(error), error
+else:
+    raise AssertionError("an empty text has no vector")
+"""
+
+
+def test_the_public_openai_client_embeds_through_the_gateway(mesh: RunningMesh) -> None:
+    python = interpreter(Path(__file__).parents[2] / "requirements/clients.lock")
+    command = [*LEASH, str(python), "-c", OPENAI, mesh.settings.gateway_url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_conversation_keeps_its_intent(mesh: RunningMesh) -> None:
+    """Real tiers, a real session in Redis."""
+    _, session = mesh.post("/v1/sessions", {})
+    first = mesh.ask("turn off the light in the kitchen", session_id=session["session_id"])[1]
+    assert first["intent"] == "iot_hue_lightoff" and "context" not in first
+
+    def leaning() -> dict[str, Any]:
+        status, answer = mesh.ask("and the bedroom", session_id=session["session_id"])
+        assert status == 200, answer
+        return answer
+
+    answer = leaning()
+    assert answer["intent"] == "iot_hue_lightoff"
+    assert answer["context"] == "turn off the light in the kitchen"
+    assert mesh.ask("and the bedroom")[1].get("context") is None, "of nobody else's conversation"
+    new = mesh.ask("and play some music", session_id=session["session_id"])[1]
+    assert new["intent"] == "play_music" and "context" not in new
