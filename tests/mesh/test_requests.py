@@ -15,6 +15,8 @@ import pytest
 from deploy.local.environments import interpreter
 from tests.mesh.harness import LEASH, TEXTS, RunningMesh, until
 
+CATALOG = Path(__file__).parents[2] / "models/catalog/intent"
+
 
 def test_a_request_is_answered_end_to_end(mesh: RunningMesh) -> None:
     status, answer = mesh.ask("turn on the kitchen light")
@@ -55,10 +57,15 @@ def test_a_request_gets_the_tier_that_it_asks_for_and_is_told_why(mesh: RunningM
 
     usual = asked()
     assert (usual["tier"], usual["reason"]) == ("tiny", "the preferred tier")
-    floor = 0.9  # more than tiny has on its test part
+    accuracy = {
+        tier: json.loads((CATALOG / tier / "card.json").read_text())["accuracy"]["test"]
+        for tier in ("tiny", "mini")
+    }
+    assert accuracy["mini"] > accuracy["tiny"]
+    floor = accuracy["mini"]  # more than tiny has on its test part
     until(lambda: mesh.ask("hi", min_accuracy=floor)[0] == 200, 30, "routing knows that a replica holds mini")
     chosen = asked(min_accuracy=floor)
-    assert chosen["reason"] == "the fastest with an accuracy of 0.9 or more"
+    assert chosen["reason"] == f"the fastest with an accuracy of {floor:g} or more"
     assert asked(model="intent.mini")["tier"] == "mini"
     assert asked(latency_budget_ms=20_000)["tier"] == "mini", "the most accurate that a replica holds"
     status, problem = mesh.ask("hi", min_accuracy=0.999)
