@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,13 +45,15 @@ class Smaller(NamedTuple):
 
 class Made(NamedTuple):
     """What a training made. export: writes the FP32 file with the named parts of the classes as outputs; structure and
-    training: what a card tells of both; longest: tokens that are read."""
+    training: what a card tells of both; longest: tokens that are read; before: accuracy of FP32 on the test part (0..1,
+    by set) where the floats at hand are no longer those of the training."""
 
     export: Callable[[Mapping[str, slice], Path], Path]
     tokenizer: Tokenizer
     longest: int
     structure: Mapping[str, Any]
     training: Mapping[str, Any]
+    before: Mapping[str, float] = MappingProxyType({})
 
 
 class Head(NamedTuple):
@@ -109,7 +112,7 @@ def build_entries(
         made.tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
         sessions = {what: measure.open_session(path) for what, path in paths.items()}
         measured = measure_variants(paths, sessions, made, heads[0])
-        before = {
+        before = dict(made.before) or {
             head.task.name: _answers(sessions["fp32"], made, head, head.task.test).accuracy for head in heads
         }
         for tier, variant in tiers.items():

@@ -93,6 +93,10 @@ def arguments() -> argparse.Namespace:
         help="train mini and tiny with this seed too, and tell on the cards of the entries that are there what it "
         "reached; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--keep-base", action="store_true",
+        help="do not train base again: measure the one that is there, and make its 4-bit entry of it",
+    )  # fmt: skip
     parser.add_argument("--version", default="2", help="version on the cards (default %(default)s)")
     args = parser.parse_args()
     if args.also and (other := [step for step in args.step or [] if step not in SEEDED]):
@@ -112,8 +116,8 @@ def make(args: argparse.Namespace, steps: Sequence[str]) -> None:
     if "base" in steps:
         # One seed: an hour each.
         train(
-            folders, ["base", "base-4bit"], base.parent, from_public=True, seed=args.seed, **common, **everything,
-            targets={tier: targets(tier, SOURCES) for tier in ("base", "base-4bit")},
+            folders, ["base", "base-4bit"], base.parent, from_public=not args.keep_base, seed=args.seed, **common,
+            **everything, targets={tier: targets(tier, SOURCES) for tier in ("base", "base-4bit")},
         )  # fmt: skip
         heads(base.parent, "base", "base-4bit")
     if "mini" in steps:

@@ -4,7 +4,9 @@ ones."""
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,11 +26,12 @@ from models.minilm.recipe import Recipe as EncoderRecipe
 
 INT8, INT4, WEIGHTS = Smaller(int8, max_batch=1), Smaller(int4, max_batch=8), Smaller(weights_int8)
 MINI = EncoderRecipe(
-    epochs=5,
+    epochs=4,
     batch=64,
     rate=3e-4,
     head_rate=1e-3,
     alpha=0.9,
+    others=0.0,
     variants=1,
     layers=(0, 2, 4),
     heads=8,
@@ -90,7 +93,12 @@ def make(plan: Plan, tiers: Iterable[str], model: Path, report: Report) -> dict[
     cards: dict[str, dict[str, Any]] = {}
     if wanted & {"base", "base-4bit"}:
         base = {tier: kind for tier, kind in (("base", "int8"), ("base-4bit", "int4")) if tier in wanted}
-        cards |= _built(plan, _base(plan, report), {"int8": INT8, "int4": INT4}, base, model)
+        there = plan.begin.folder if plan.begin.heads else None
+        kinds = {
+            "int8": INT8 if there is None else Smaller(partial(_copied, there), INT8.max_batch),
+            "int4": INT4,
+        }
+        cards |= _built(_as_from(plan, there), _base(plan, report), kinds, base, model)
         if "base" in cards:
             plan = dataclasses.replace(
                 plan, teacher=read_entry(model / "base"), begin=start.of_entry(model / "base")
@@ -114,6 +122,17 @@ def _built(
         plan.tasks, plan.own, made, variants, tiers, model, version=plan.version, about=plan.about,
         targets=plan.targets,
     )  # fmt: skip
+
+
+def _copied(folder: Path, fp32: Path, out: Path) -> Path:
+    """The file of an entry that stays what it is, in place of one made of floats that are only what it stands for."""
+    return Path(shutil.copyfile(folder / "model.onnx", out))
+
+
+def _as_from(plan: Plan, folder: Path | None) -> Plan:
+    """The plan, with what an entry that stays what it is says of its source."""
+    source = read_entry(folder).card.get("source") if folder else None
+    return dataclasses.replace(plan, about={**plan.about, "source": source}) if source else plan
 
 
 def _base(plan: Plan, report: Report) -> Made:

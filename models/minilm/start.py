@@ -14,12 +14,13 @@ from models.minilm.restore import restore
 
 
 class Start(NamedTuple):
-    """An encoder, its tokenizer, heads it has (by output), and where it is from."""
+    """An encoder, its tokenizer, heads it has (by output), and where it is from; an entry's with its folder."""
 
     encoder: Encoder
     tokenizer: Tokenizer
     heads: Mapping[str, Linear]
     name: str
+    folder: Path | None = None
 
 
 def public(longest: int) -> Start:
@@ -31,4 +32,4 @@ def public(longest: int) -> Start:
 def of_entry(folder: Path) -> Start:
     """The encoder of a catalog entry. Raises ValueError where it holds none, OSError where it cannot be read."""
     encoder, heads, tokenizer = restore(folder)
-    return Start(encoder, tokenizer, heads, f"{folder.parent.name}/{folder.name}")
+    return Start(encoder, tokenizer, heads, f"{folder.parent.name}/{folder.name}", folder)

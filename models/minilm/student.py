@@ -13,6 +13,7 @@ import numpy as np
 from models import fit, transfer
 from models.build import Made
 from models.corpus import Classes, Task
+from models.entries import read_entry
 from models.lessons import Lessons, Told
 from models.methods.prune import prune
 from models.minilm import fit as minilm
@@ -93,19 +94,24 @@ def make(
 
 
 def as_it_is(begin: Start, tasks: Sequence[Task], recipe: Recipe) -> Made:
-    """An encoder that is not trained again, for another variant of it."""
+    """An encoder that is not trained again, for another variant of it, with what its card tells of its training.
+
+    Raises ValueError where its heads are not those of the sets.
+    """
     classes = Classes(tasks)
     best = Network(begin.encoder, _side_by_side(list(begin.heads.values())))
     if best.head.bias.shape[0] != len(classes.names):
         raise ValueError(
             f"{begin.name} tells {best.head.bias.shape[0]} classes apart, the sets have {len(classes.names)}"
         )
+    card = read_entry(begin.folder).card if begin.folder else {}
     return Made(
         export=lambda heads, path: export(best.encoder, heads_of(best, heads), path),
         tokenizer=begin.tokenizer,
-        longest=recipe.longest,
+        longest=min(recipe.longest, int(begin.encoder.positions.shape[0])),
         structure=sizes(best.encoder),
-        training={"seconds": 0, "seed": recipe.seed},
+        training=card.get("training", {"seconds": 0, "seed": recipe.seed}),
+        before={name: head["test_fp32"] for name, head in card.get("heads", {}).items()},
     )
 
 

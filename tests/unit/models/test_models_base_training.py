@@ -131,6 +131,28 @@ def test_an_encoder_comes_back_from_its_entry(base: Path, tasks: list[Task], tmp
     assert (first.argmax(axis=1) == second.argmax(axis=1)).all()
 
 
+def test_a_base_that_is_there_keeps_its_file_and_history_when_it_is_measured_again(
+    base: Path, tasks: list[Task], tmp_path: Path
+) -> None:
+    old = entries.read_entry(base).card
+    about = {**ABOUT, "source": "Started from intent/base"}
+    plan = tiers.Plan(tasks, tasks[0].test, start.of_entry(base), None, tmp_path / "cache", 1, 0, "9", about)
+    made = tiers.make(plan, ["base", "base-4bit"], tmp_path / "intent", lambda now: None)
+    assert (tmp_path / "intent/base/model.onnx").read_bytes() == (base / "model.onnx").read_bytes()
+    for card in made.values():
+        assert card["version"] == "9" and card["training"] == old["training"]
+        assert card["source"] == old["source"] != about["source"]
+        for name, head in card["heads"].items():
+            assert head["test_fp32"] == old["heads"][name]["test_fp32"], (
+                "the floats of then, not those of INT8"
+            )
+    assert made["base"]["accuracy"]["test"] == old["accuracy"]["test"]
+    with pytest.raises(ValueError, match="classes apart"):
+        tiers.make(
+            dataclasses.replace(plan, tasks=tasks[:1]), ["base-4bit"], tmp_path / "other", lambda now: None
+        )
+
+
 def test_what_is_no_encoder_is_refused(base: Path, cards: Mapping[str, Any]) -> None:
     with pytest.raises(ValueError, match="no encoder that models"):
         restore(base.parent / "tiny")
