@@ -20,23 +20,24 @@ from models.intents import student as bilstm
 from models.intents.recipe import Recipe as LstmRecipe
 from models.intents.utterances import Utterance
 from models.lessons import Told
-from models.methods.quantise import int4, int8, int8_dynamic_lstm, weights_int8
+from models.methods.quantise import int4, int8, int8_dynamic_lstm, int8_table_int4, weights_int8
 from models.minilm import start, student
 from models.minilm.recipe import Recipe as EncoderRecipe
 
 INT8, INT4, WEIGHTS = Smaller(int8, max_batch=1), Smaller(int4, max_batch=8), Smaller(weights_int8)
+TABLE = Smaller(int8_table_int4, max_batch=1)
 MINI = EncoderRecipe(
-    epochs=4,
+    epochs=5,
     batch=64,
     rate=3e-4,
     head_rate=1e-3,
     alpha=0.9,
-    others=0.0,
     variants=1,
     layers=(0, 2, 4),
     heads=8,
     units=1024,
     vocabulary=10_000,
+    served=16_000,
 )
 TINY = LstmRecipe(
     epochs=24, batch=64, averaging=0.999, vocabulary=5500, alpha=0.9, variants=4, weight_decay=0.02,
@@ -104,7 +105,8 @@ def make(plan: Plan, tiers: Iterable[str], model: Path, report: Report) -> dict[
                 plan, teacher=read_entry(model / "base"), begin=start.of_entry(model / "base")
             )
     if "mini" in wanted:
-        cards |= _built(plan, _mini(plan, report), {"int8": INT8, "int4": INT4}, {"mini": "int8"}, model)
+        variants = {"int8-table-int4": TABLE, "int8": INT8, "int4": INT4}
+        cards |= _built(plan, _mini(plan, report), variants, {"mini": "int8-table-int4"}, model)
         if plan.teacher is None:
             plan = dataclasses.replace(plan, teacher=read_entry(model / "mini"))
     if "tiny" in wanted:
@@ -146,7 +148,8 @@ def _mini(plan: Plan, report: Report) -> Made:
     recipe = _recipe(MINI, plan)
     told = heard(plan, "mini", recipe.variants, report)
     begin = student.smaller(plan.begin, plan.tasks, recipe)
-    return student.make(plan.tasks, begin, told, recipe, plan.cache, said("mini", report))
+    served = student.with_pieces(plan.begin, plan.tasks, recipe.served) if recipe.served else None
+    return student.make(plan.tasks, begin, told, recipe, plan.cache, said("mini", report), served)
 
 
 def _tiny(plan: Plan, report: Report) -> Made:

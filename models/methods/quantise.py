@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +53,22 @@ def int8(fp32: Path, out: Path, *, per_channel: bool = True, reduce_range: bool 
     return out
 
 
+def int8_table_int4(fp32: Path, out: Path) -> Path:
+    """As `int8`, with the tables that are looked things up in 4 bits: in the room of a row of 8 bits there are nearly
+    two, and a word that a model knows roughly is worth more than one that it does not know."""
+    with tempfile.TemporaryDirectory() as folder:
+        products = Path(folder) / "products.onnx"
+        quantize_dynamic(
+            str(fp32),
+            str(products),
+            op_types_to_quantize=["MatMul"],
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+        )
+        return _in_4_bits(products, out, "Gather")
+
+
 def int8_dynamic_lstm(fp32: Path, out: Path) -> Path:
     """As `int8` for a graph with LSTM nodes, whose states are then INT8 too, scaled from all that runs together."""
     quantize_dynamic(
@@ -70,6 +87,11 @@ def table_int8(fp32: Path, out: Path) -> Path:
 def int4(fp32: Path, out: Path) -> Path:
     """4-bit weights in blocks of BLOCK, the table of tokens too; activations are rounded to 8 bits block by block,
     which no neighbour has a say in."""
+    return _in_4_bits(fp32, out, "MatMul", "Gather")
+
+
+def _in_4_bits(path: Path, out: Path, *kinds: str) -> Path:
+    """The constants of nodes of these kinds in blocks of BLOCK."""
     from onnxruntime.quantization.matmul_nbits_quantizer import (  # noqa: PLC0415 (training only)
         MatMulNBitsQuantizer,
     )
@@ -77,12 +99,12 @@ def int4(fp32: Path, out: Path) -> Path:
     # It tells every node it touches.
     logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
     quantizer = MatMulNBitsQuantizer(
-        onnx.load(str(fp32)),
+        onnx.load(str(path)),
         bits=4,
         block_size=BLOCK,
         is_symmetric=True,
         accuracy_level=4,
-        op_types_to_quantize=("MatMul", "Gather"),
+        op_types_to_quantize=kinds,
         quant_axes=(("MatMul", 0), ("Gather", 1)),
     )
     quantizer.process()
@@ -164,6 +186,7 @@ KINDS: Mapping[str, Quantiser] = {
     "int8": int8,
     "int8-full-range": functools.partial(int8, reduce_range=False),
     "int8-per-tensor": functools.partial(int8, per_channel=False),
+    "int8-table-int4": int8_table_int4,
     "int8-lstm": int8_dynamic_lstm,
     "int8-table": table_int8,
     "weights-int8": weights_int8,

@@ -9,7 +9,8 @@ class Recipe:
     it after so many of the epochs that the rates are laid out for, 0 after all of them. `alpha` is the teacher's
     share of the loss (0: labels alone), `variants` how many rebuilt sentences of each go along in an epoch.
     `layers`, `heads` and `units` are what a pruned encoder keeps, `vocabulary` how many pieces of words: those of the
-    training sentences, then the commonest ones of the language; 0: the former alone."""
+    training sentences, then the commonest ones of the language; 0: the former alone. `served` is how many the file that
+    comes out knows, 0: as many: the table of tokens is not trained, so that more of its rows fit whatever was."""
 
     seed: int = 1
     epochs: int = 8
@@ -31,3 +32,4 @@ class Recipe:
     heads: int = 0
     units: int = 0
     vocabulary: int = 0
+    served: int = 0

@@ -86,9 +86,13 @@ def _norm(held: Mapping[str, NDArray[np.generic]], name: str) -> Norm:
 
 
 def _floats(held: Mapping[str, NDArray[np.generic]], name: str) -> Floats:
-    """The tensor as it was exported; one that was quantised (per tensor, or per column) as what it stands for."""
+    """The tensor as it was exported; one that was quantised (per tensor, or per column; a table also in 4 bits, by
+    blocks of its rows) as what it stands for."""
     if name in held:
         return np.asarray(held[name], np.float32)
+    if f"{name}_scales" in held and held[f"{name}_Q4"].ndim == 2:
+        rows, scales = held[f"{name}_Q4"].astype(np.float32), held[f"{name}_scales"].astype(np.float32)
+        return np.asarray(rows * np.repeat(scales, rows.shape[1] // scales.shape[1], axis=1), np.float32)
     codes, zero, scale = (
         held[f"{name}_{what}"].astype(np.float32) for what in ("quantized", "zero_point", "scale")
     )

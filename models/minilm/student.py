@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
-from models import fit, transfer
+from models import fit
 from models.build import Made
 from models.corpus import Classes, Task
 from models.entries import read_entry
@@ -25,30 +24,41 @@ from models.minilm.vocabulary import only, trim
 
 
 def smaller(begin: Start, tasks: Sequence[Task], recipe: Recipe) -> Start:
-    """The start of a mini: the layers, heads and units that the recipe keeps, and the pieces of words that the training
-    parts use, with the commonest words of the language where the recipe has room for them: a tenth of the sentences of
-    a validation part hold a word that no training sentence has."""
-    counts = Counter(
+    """The start of a mini: the layers, heads and units that the recipe keeps, and as many pieces of words."""
+    few = with_pieces(begin, tasks, recipe.vocabulary)
+    pruned = prune(
+        few.encoder, heads=recipe.heads or None, units=recipe.units or None, layers=recipe.layers or None
+    )
+    return few._replace(encoder=pruned)
+
+
+def with_pieces(begin: Start, tasks: Sequence[Task], count: int) -> Start:
+    """The same encoder with the pieces of words that the training parts use, and the commonest ones of the language
+    where there is room for `count` in all: a tenth of the sentences of a validation part hold a word that no training
+    sentence has."""
+    used = {
         token
         for task in tasks
         for encoding in begin.tokenizer.encode_batch([item.text for item in task.train])
         for token in encoding.tokens
-    )
-    encoder, tokenizer = only(
-        begin.encoder, begin.tokenizer, {*counts, *_common(begin, counts, recipe.vocabulary)}
-    )
-    pruned = prune(
-        encoder, heads=recipe.heads or None, units=recipe.units or None, layers=recipe.layers or None
-    )
-    return begin._replace(encoder=pruned, tokenizer=tokenizer)
+    }
+    encoder, tokenizer = only(begin.encoder, begin.tokenizer, used)
+    places = max(0, count - tokenizer.get_vocab_size())
+    if places:
+        encoder, tokenizer = only(begin.encoder, begin.tokenizer, used | set(_common(begin, used)[:places]))
+    return begin._replace(encoder=encoder, tokenizer=tokenizer)
 
 
-def _common(begin: Start, used: Container[str], count: int) -> list[str]:
-    """The commonest words that are not in `used`, as many as there are places left of `count`."""
+def _common(begin: Start, used: Container[str]) -> list[str]:
+    """The words and parts of words that are not in `used`, the commonest first, as the vocabulary lists them. Single
+    characters stay in any case."""
     table = begin.tokenizer.get_vocab()
-    _, kept = only(begin.encoder, begin.tokenizer, used)
-    places = max(0, count - kept.get_vocab_size())
-    return [word for word in transfer.common(table, len(table)) if word not in used][:places]
+    pieces = [piece for piece in sorted(table, key=table.__getitem__) if piece not in used]
+    return [
+        piece
+        for piece in pieces
+        if (bare := piece.removeprefix("##")).isascii() and bare.isalnum() and len(bare) > 1
+    ]
 
 
 def make(
@@ -58,8 +68,10 @@ def make(
     recipe: Recipe,
     cache: Path,
     report: Callable[[fit.Progress], None],
+    served: Start | None = None,
 ) -> Made:
     """Train the encoder of `begin` as it is, with a head for each task: those that it has already, where all are there.
+    served: whose table of tokens and tokenizer what comes out has, where not its own.
 
     Epochs are kept below `cache`. Raises ValueError when there are too few sentences to train on.
     """
@@ -80,6 +92,9 @@ def make(
         tasks, lessons, minilm.network(used, start), tokenizer, minilm.course(used), folder, report
     )
     best: Network = trained.trained
+    if served is not None:
+        best = best._replace(encoder=best.encoder._replace(tokens=served.encoder.tokens))
+        tokenizer = served.tokenizer
     return Made(
         export=lambda heads, path: export(best.encoder, heads_of(best, heads), path),
         tokenizer=tokenizer,

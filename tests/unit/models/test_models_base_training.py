@@ -85,8 +85,14 @@ def test_a_mini_is_smaller_in_every_way(base: Path, cards: Mapping[str, Any]) ->
     large, small = entries.read_entry(base).card["structure"], cards["mini"]["structure"]
     assert (small["layers"], small["heads"], small["units"]) == (1, [2], [32])
     assert small["parameters"] < large["parameters"]
-    shapes = [layer.up.weight.shape for layer in restore(base.parent / "mini")[0].layers]
-    assert shapes == [(FEATURES, 32)]
+    cut, _, tokenizer = restore(base.parent / "mini")
+    assert [layer.up.weight.shape for layer in cut.layers] == [(FEATURES, 32)]
+    assert cards["mini"]["variant"] == "int8-table-int4"
+    whole, _, larger = restore(base)
+    old, new = larger.get_vocab(), tokenizer.get_vocab()
+    table = np.asarray(whole.tokens)[[old[piece] for piece in sorted(new)]]
+    rows = np.asarray(cut.tokens)[[new[piece] for piece in sorted(new)]]
+    assert 0 < np.abs(rows - table).max() < 0.2 * np.abs(table).max(), "the table in 4 bits, read back"
 
 
 def test_what_neighbours_would_have_a_say_in_is_served_alone(cards: Mapping[str, Any]) -> None:
