@@ -38,6 +38,14 @@ def train(
             show_default="models/catalog/intent/base",
         ),
     ] = REPO / "models/catalog/intent/base",
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Sentences such as your users say, one a line, that nobody has labelled: tiny is taught on them too. "
+            "May be repeated.",
+            metavar="FILE",
+        ),
+    ] = None,
     source: Annotated[str, typer.Option(help="Where the sentences are from, for the card.")] = "not stated",
     licence: Annotated[str, typer.Option(help="Their licence, for the card.")] = "not stated",
     version: Annotated[str, typer.Option(help="Version on the cards.")] = "1",
@@ -56,12 +64,13 @@ def train(
     """
     from foremesh.models import entry_errors, usage  # noqa: PLC0415 (it imports this file)
     from models import train as training  # noqa: PLC0415 (slow to import, and no other verb needs it)
+    from models.corpus import read_sentences  # noqa: PLC0415
 
     with usage(), entry_errors():
         try:
             cards = training.train(
                 data, names(tier), out, base=base, source=source, licence=licence, version=version, seed=seed,
-                epochs=epochs,
+                epochs=epochs, unlabelled=[text for file in unlabelled or [] for text in read_sentences(file)],
             )  # fmt: skip
         except ModuleNotFoundError as missing:
             raise Failed(f"{missing.name} is not installed; {SETUP} brings it") from None

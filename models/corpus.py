@@ -34,6 +34,19 @@ class Task:
         return sorted({item.intent for item in self.train})
 
 
+def read_sentences(path: Path) -> list[str]:
+    """The sentences of a text file, one a line; empty lines are passed over. Raises OSError, or ValueError for a file
+    that is no UTF-8 or holds none."""
+    try:
+        found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8: {error}") from None
+    sentences = [line for line in found if line]
+    if not sentences:
+        raise ValueError(f"{path}: holds no sentence; write one a line")
+    return sentences
+
+
 def read_task(folder: Path) -> Task:
     """Read `train.tsv`, `test.tsv` and, where they are there, `valid.tsv` (or `val.tsv`) and `oos_*.tsv`.
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from models import make_study, train_command
 from models.command import CACHE, answer
+from models.corpus import read_task
 from models.entries import find
 from models.train import CATALOG, train
 
@@ -130,9 +131,8 @@ def make(args: argparse.Namespace, steps: Sequence[str]) -> None:
         heads(base.parent, "mini")
     if "tiny" in steps:
         for name, source in SOURCES.items():
-            with_seeds(
-                args.seed, args.also, args.out / source.model / "tiny", tiny(args.data / name, source, common)
-            )
+            entry = args.out / source.model / "tiny"
+            with_seeds(args.seed, args.also, entry, tiny(args.data, name, {**common, **everything}))
     if "command" in steps:
         commands(args)
     if "study" in steps:
@@ -166,11 +166,13 @@ def commands(args: argparse.Namespace) -> None:
     train_command.train(there, "tiny", model, teacher=model / "mini", **common)
 
 
-def tiny(data: Path, source: Source, common: Mapping[str, Any]) -> Maker:
-    """What makes the tiny of one set."""
+def tiny(data: Path, name: str, common: Mapping[str, Any]) -> Maker:
+    """What makes the tiny of one set: it is taught on the sentences of the others as well, whose labels it is not
+    told."""
+    others = [item.text for other in SOURCES if other != name for item in read_task(data / other).train]
     return lambda seed, out: train(
-        [data], ["tiny"], out, seed=seed, **common, source=source.source, licence=source.licence,
-        targets={"tiny": targets("tiny", [data.name])},
+        [data / name], ["tiny"], out, seed=seed, **common, targets={"tiny": targets("tiny", [name])},
+        unlabelled=others,
     )  # fmt: skip
 
 

@@ -92,13 +92,18 @@ def tell(
     near: Mapping[str, Sequence[str]],
     variants: int,
     report: Report = lambda done, total: None,
+    unlabelled: Sequence[str] = (),
 ) -> Told:
     """Ask the teacher about every training sentence and about `variants` rebuilt ones of each; its outputs must be
-    those of the tasks, in their order. near: see `transfer.neighbours`."""
+    those of the tasks, in their order. near: see `transfer.neighbours`. unlabelled: sentences that somebody said;
+    where there are any, transfer.BESIDE of them stand beside the rebuilt ones of each sentence."""
     texts = [item.text for task in tasks for item in task.train]
     rebuilt = [
         row for task in tasks for row in transfer.pool([item.text for item in task.train], near, variants)
     ]
+    if unlabelled:
+        rebuilt = transfer.beside(rebuilt, unlabelled)
+        variants += transfer.BESIDE
     total = len(texts) * (1 + variants)
 
     def asked(of: int) -> Report:

@@ -72,7 +72,8 @@ class Plan:
     """What the tiers are made of.
 
     begin: the encoder that base starts from, or that the smaller ones are cut from where base is not made; teacher: an
-    entry that knows the sets, or None; epochs: instead of the recipes'; 0: theirs; targets: of the cards, by tier.
+    entry that knows the sets, or None; epochs: instead of the recipes'; 0: theirs; targets: of the cards, by tier;
+    unlabelled: sentences that tiny hears the teacher on besides.
     """
 
     tasks: Sequence[Task]
@@ -85,6 +86,7 @@ class Plan:
     version: str
     about: Mapping[str, Any]
     targets: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    unlabelled: Sequence[str] = ()
 
 
 def make(plan: Plan, tiers: Iterable[str], model: Path, report: Report) -> dict[str, dict[str, Any]]:
@@ -156,7 +158,9 @@ def _tiny(plan: Plan, report: Report) -> Made:
     recipe = _recipe(TINY, plan)
     more = sum(len(task.labels) for task in plan.tasks) - CLASSES
     recipe = dataclasses.replace(recipe, vocabulary=recipe.vocabulary - PIECES_A_CLASS * max(0, more))
-    told = heard(plan, "tiny", recipe.variants * 2, report)
+    told = heard(plan, "tiny", recipe.variants * 2, report, plan.unlabelled)
+    if plan.unlabelled:
+        recipe = dataclasses.replace(recipe, variants=recipe.variants + 1)
     return bilstm.make(plan.tasks, plan.begin, told, recipe, plan.cache, said("tiny", report))
 
 
@@ -164,7 +168,9 @@ def _recipe(recipe: R, plan: Plan) -> R:
     return dataclasses.replace(recipe, seed=plan.seed, epochs=plan.epochs or recipe.epochs)
 
 
-def heard(plan: Plan, tier: str, variants: int, report: Report) -> Told | None:
+def heard(
+    plan: Plan, tier: str, variants: int, report: Report, unlabelled: Sequence[str] = ()
+) -> Told | None:
     """What the plan's teacher says, None where there is none that knows the sets."""
     outputs = teacher.knows(plan.teacher, plan.tasks) if plan.teacher else None
     if plan.teacher is None or outputs is None:
@@ -179,6 +185,7 @@ def heard(plan: Plan, tier: str, variants: int, report: Report) -> Told | None:
         near,
         variants,
         lambda done, total: report(Now(tier, "asking the teacher", done, total, "")),
+        unlabelled,
     )
 
 

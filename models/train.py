@@ -25,7 +25,7 @@ from rich.progress import (
 )
 
 from models.command import CACHE, OWN, answer, card_options, common_options
-from models.corpus import Task, read_task
+from models.corpus import Task, read_sentences, read_task
 from models.entries import Entry, find
 from models.intents.utterances import read_utterances
 
@@ -62,6 +62,11 @@ def arguments() -> argparse.Namespace:
         "--from-public", action="store_true",
         help="train base from the public MiniLM weights (`setup.py --train --weights`) and not from --base",
     )  # fmt: skip
+    parser.add_argument(
+        "--unlabelled", type=Path, action="append", default=[], metavar="FILE",
+        help="sentences such as users say, one a line, that nobody has labelled: tiny is taught on them too; may be "
+        "repeated",
+    )  # fmt: skip
     card_options(parser)
     common_options(parser)
     return parser.parse_args()
@@ -89,8 +94,10 @@ def train(
     seed: int = 1,
     epochs: int = 0,
     targets: Mapping[str, Mapping[str, Any]] | None = None,
+    unlabelled: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Read, train and write; draws progress meanwhile. Returns the cards by tier. targets: what they promise, by tier.
+    """Read, train and write; draws progress meanwhile. Returns the cards by tier. targets: what they promise, by tier;
+    unlabelled: further sentences, which tiny is taught on.
 
     Raises OSError or ValueError naming file and line, ModuleNotFoundError where a package for training is missing.
     """
@@ -111,8 +118,9 @@ def train(
         seed,
         epochs,
         version,
-        about(sets, begin.name, source, licence),
+        about(sets, begin.name, source, licence, len(unlabelled)),
         targets or {},
+        unlabelled,
     )
     with bars() as progress:
         return making.make(plan, wanted, model, drawn(progress))
@@ -161,7 +169,9 @@ def teacher_at(folder: Path) -> Entry:
     return find(folder.parent.parent, folder.parent.name, folder.name)
 
 
-def about(sets: Sequence[Task], source: str, origin: str, licence: str) -> dict[str, Any]:
+def about(
+    sets: Sequence[Task], source: str, origin: str, licence: str, unlabelled: int = 0
+) -> dict[str, Any]:
     """What the cards say of where the weights and the data are from."""
     return {
         "source": f"Started from {source}",
@@ -170,6 +180,7 @@ def about(sets: Sequence[Task], source: str, origin: str, licence: str) -> dict[
             "source": origin,
             "licence": licence,
             **{part: sum(len(getattr(task, part)) for task in sets) for part in ("train", "valid", "test")},
+            **({"unlabelled": unlabelled} if unlabelled else {}),
         },
         "licence": f"Apache-2.0 (weights); data {licence}",
     }
@@ -182,7 +193,7 @@ def main() -> int:
         cards = train(
             args.data, args.tier, args.out, base=args.base, from_public=args.from_public, cache=args.cache,
             source=args.data_source, licence=args.data_licence, version=args.version, seed=args.seed,
-            epochs=args.epochs,
+            epochs=args.epochs, unlabelled=[text for file in args.unlabelled for text in read_sentences(file)],
         )  # fmt: skip
         for tier, card in cards.items():
             heads = ", ".join(f"{name} {head['test']:.2%}" for name, head in card["heads"].items())

@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEIGHBOURS = 8
+BESIDE = 3
+"""Unlabelled sentences that stand beside the rebuilt ones of each sentence."""
+
 REPLACED, DROPPED, CROPPED, JOINED = 0.15, 0.06, 0.2, 0.1
 """Shares: of words replaced and dropped, of sentences cut to a part and joined with another one."""
 
@@ -59,6 +62,16 @@ def pool(
     """`variants` rebuilt sentences for each text, the same at every call."""
     random = Random(seed)
     return [[rebuild(text, texts, near, random) for _ in range(variants)] for text in texts]
+
+
+def beside(rows: Sequence[Sequence[str]], unlabelled: Sequence[str], seed: int = 7) -> list[list[str]]:
+    """The rows with BESIDE of the unlabelled sentences each, which all take turns; the same at every call."""
+    random, waiting = Random(seed), list[str]()
+    while len(waiting) < BESIDE * len(rows):
+        again = list(unlabelled)
+        random.shuffle(again)
+        waiting += again
+    return [[*row, *waiting[at * BESIDE : (at + 1) * BESIDE]] for at, row in enumerate(rows)]
 
 
 def common(vocabulary: Mapping[str, int], count: int) -> list[str]:

@@ -173,6 +173,18 @@ def test_layers_that_are_stored_once_are_not_read_as_fewer(tmp_path: Path) -> No
         restore(tmp_path)
 
 
+def test_a_teacher_is_heard_on_sentences_that_nobody_labelled(
+    base: Path, tasks: list[Task], tmp_path: Path
+) -> None:
+    plan = tiers.Plan(tasks, [], start.of_entry(base), entries.read_entry(base), tmp_path, 1, 0, "1", ABOUT)
+    more = ["what is the balance of the lamp", "please move the kitchen"]
+    told = tiers.heard(plan, "tiny", 2, lambda now: None, more)
+    assert told is not None and told.soft.shape[:2] == (sum(len(one.train) for one in tasks), 5)
+    assert {text for row in told.rebuilt for text in row[2:]} == set(more)
+    without = tiers.heard(plan, "tiny", 2, lambda now: None)
+    assert without is not None and without.soft.shape[1] == 2 and without.digest != told.digest
+
+
 def test_a_teacher_is_heard_once_and_only_on_what_it_knows(
     base: Path, tasks: list[Task], tmp_path: Path
 ) -> None:

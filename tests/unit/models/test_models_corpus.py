@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.corpus import Classes, Task, hold_out, read_task
+from models.corpus import Classes, Task, hold_out, read_sentences, read_task
 from models.intents.utterances import Utterance
 
 
@@ -79,3 +79,19 @@ def test_hold_out_keeps_every_sentence_once() -> None:
     items = [Utterance(f"{n}", "a" if n % 2 else "b") for n in range(100)]
     train, valid = hold_out(items)
     assert len(valid) == 10 and sorted(i.text for i in (*train, *valid)) == sorted(i.text for i in items)
+
+
+def test_sentences_are_read_one_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "said.txt"
+    file.write_text("\ufeffturn it on\n\n  and off  \r\nвключи свет", encoding="utf-8")
+    assert read_sentences(file) == ["turn it on", "and off", "включи свет"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"\n \n", "holds no sentence"), (b"\xff\xfe", "is not UTF-8")]
+)
+def test_a_file_without_sentences_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "said.txt"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"said.txt: {said}"):
+        read_sentences(file)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 import numpy as np
 
+from models import transfer
 from models.intents.vocabulary import ALPHABET, PAD_ID, UNKNOWN_ID, part_of_vocabulary, train_vocabulary
 from models.transfer import common, neighbours, pool, rebuild
 
@@ -70,3 +72,15 @@ def test_a_part_of_a_vocabulary_spells_what_it_left_out() -> None:
         ids = part.encode(text).ids
         assert ids and UNKNOWN_ID not in ids, text
     assert part.encode("灯").ids == [UNKNOWN_ID]
+
+
+def test_unlabelled_sentences_stand_beside_and_take_turns() -> None:
+    rows = [[f"row {number}"] for number in range(20)]
+    found = transfer.beside(rows, ["a", "b", "c", "d", "e"])
+    assert found == transfer.beside(rows, ["a", "b", "c", "d", "e"])
+    assert all(
+        row[:1] == old and len(row) == 1 + transfer.BESIDE for row, old in zip(found, rows, strict=True)
+    )
+    counts = Counter(text for row in found for text in row[1:])
+    assert counts == dict.fromkeys("abcde", 12), "each as often as the others"
+    assert transfer.beside(rows, ["one"])[0] == ["row 0", "one", "one", "one"]
