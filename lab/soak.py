@@ -24,6 +24,9 @@ SETTLE = 0.1
 
 TIMEOUT_S = 10.0
 
+LATE = (429, 503, 504)
+"""Statuses of a server that has too much to do, which is no mistake."""
+
 
 class Request(NamedTuple):
     """What is sent, and the statuses that are right."""
@@ -36,12 +39,13 @@ class Request(NamedTuple):
 
 
 class SoakFigures(TypedDict):
-    """requests: by kind; wrong: answers with another status than they should have, or none; memory_mb: resident (10^6
-    bytes), medians of the tenth of the time behind SETTLE and of the last tenth; memory_growth: share by which it grew;
-    samples_mb: a look every so often, from the begin."""
+    """requests: by kind; late: answers with a status of LATE; wrong: answers with another status than they should have,
+    or none; memory_mb: resident (10^6 bytes), medians of the tenth of the time behind SETTLE and of the last tenth;
+    memory_growth: share by which it grew; samples_mb: a look every so often, from the begin."""
 
     seconds: float
     requests: dict[str, int]
+    late: int
     wrong: int
     first_wrong: str
     memory_mb: list[float]
@@ -83,6 +87,7 @@ def soak(
     return SoakFigures(
         seconds=seconds,
         requests=dict(sorted(sum((client.sent for client in clients), Counter[str]()).items())),
+        late=sum(client.late for client in clients),
         wrong=len(wrong),
         first_wrong=wrong[0] if wrong else "",
         memory_mb=[round(first, 2), round(last, 2)],
@@ -113,6 +118,7 @@ class _Client(threading.Thread):
         self._pause_s = pause_s
         self._random = random.Random(seed)
         self.sent: Counter[str] = Counter()
+        self.late = 0
         self.wrong: list[str] = []
 
     def run(self) -> None:
@@ -125,7 +131,9 @@ class _Client(threading.Thread):
                 )
                 response = self._connection.getresponse()
                 content = response.read()
-                if response.status not in request.right:
+                if response.status in LATE:
+                    self.late += 1
+                elif response.status not in request.right:
                     self.wrong.append(f"{request.kind}: {response.status} {content[:200]!r}")
             except (OSError, http.client.HTTPException) as error:
                 self.wrong.append(f"{request.kind}: {error!r}")
