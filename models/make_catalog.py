@@ -29,16 +29,19 @@ Maker = Callable[[int, Path], dict[str, dict[str, Any]]]
 
 
 class Source(NamedTuple):
-    """A public set: who made it, under which licence, and the model of the catalog that its tiny belongs to."""
+    """A public set: who made it, under which licence, the model of the catalog that its tiny belongs to, and whether
+    that is taught on the sentences of the other sets as well, by what validation says: CLINC150 94.3 instead of 94.0 %,
+    HWU64 91.5 instead of 91.9 %."""
 
     source: str
     licence: str
     model: str
+    unlabelled: bool = False
 
 
 SOURCES = {
     "hwu64": Source("Liu et al. 2019 (HWU64, DialoGLUE cut)", "CC BY 4.0 (HWU64)", "intent"),
-    "clinc150": Source("Larson et al. 2019 (CLINC150)", "CC BY 3.0 (CLINC150)", "assistant"),
+    "clinc150": Source("Larson et al. 2019 (CLINC150)", "CC BY 3.0 (CLINC150)", "assistant", unlabelled=True),
     "banking77": Source("Casanueva et al. 2020 (BANKING77)", "CC BY 4.0 (BANKING77)", "banking"),
 }
 STEPS = ("base", "mini", "tiny", "command", "study")
@@ -132,7 +135,7 @@ def make(args: argparse.Namespace, steps: Sequence[str]) -> None:
     if "tiny" in steps:
         for name, source in SOURCES.items():
             entry = args.out / source.model / "tiny"
-            with_seeds(args.seed, args.also, entry, tiny(args.data, name, {**common, **everything}))
+            with_seeds(args.seed, args.also, entry, tiny(args.data, name, common, everything))
     if "command" in steps:
         commands(args)
     if "study" in steps:
@@ -166,12 +169,16 @@ def commands(args: argparse.Namespace) -> None:
     train_command.train(there, "tiny", model, teacher=model / "mini", **common)
 
 
-def tiny(data: Path, name: str, common: Mapping[str, Any]) -> Maker:
-    """What makes the tiny of one set: it is taught on the sentences of the others as well, whose labels it is not
-    told."""
-    others = [item.text for other in SOURCES if other != name for item in read_task(data / other).train]
+def tiny(data: Path, name: str, common: Mapping[str, Any], everything: Mapping[str, Any]) -> Maker:
+    """What makes the tiny of one set. everything: source and licence of all sets, for one that is taught on all."""
+    source = SOURCES[name]
+    others: list[str] = []
+    told: Mapping[str, Any] = {"source": source.source, "licence": source.licence}
+    if source.unlabelled:
+        others = [item.text for other in SOURCES if other != name for item in read_task(data / other).train]
+        told = everything
     return lambda seed, out: train(
-        [data / name], ["tiny"], out, seed=seed, **common, targets={"tiny": targets("tiny", [name])},
+        [data / name], ["tiny"], out, seed=seed, **common, **told, targets={"tiny": targets("tiny", [name])},
         unlabelled=others,
     )  # fmt: skip
 

@@ -31,8 +31,8 @@ from models.slots.teacher import Teacher
 
 
 class Made(NamedTuple):
-    """What a training made. kind: `recurrent` or `transformer`; export: writes the FP32 file; longest: tokens that are
-    read; structure and training: what a card tells of both."""
+    """What a training made. kind: of `models.slots.entry.VARIANTS`; export: writes the FP32 file; longest: tokens that
+    are read; structure and training: what a card tells of both."""
 
     kind: str
     export: Callable[[Path], Path]
@@ -130,7 +130,7 @@ def _transformer(
         whole = best.body.encoder._replace(tokens=served.encoder.tokens)
         best, tokenizer = best._replace(body=best.body._replace(encoder=whole)), served.tokenizer
     return Made(
-        "transformer",
+        "transformer" if served is None else "transformer of many words",
         lambda path: export.transformer(best, path),
         tokenizer,
         longest(body),
