@@ -129,19 +129,6 @@ def test_what_stands_in_the_padding_has_no_say(tiny: Path, card: dict[str, Any])
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-4)
 
 
-def test_neighbours_in_a_batch_have_no_say(tiny: Path, card: dict[str, Any]) -> None:
-    session = measure.open_session(tiny / "model.onnx")
-    texts = [item.text for item in read_utterances(OWN)]
-    rows = ids_of(tiny, [*texts, "stop", "turn on the light " * 111, "灯", "a" * 2000], card)
-    alone = np.concatenate([measure.run(session, [row]) for row in rows])
-    for batch in (2, 8, 32, len(rows)):
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            np.testing.assert_allclose(measure.run(session, part), alone[start : start + batch], atol=1e-4)
-    backwards = measure.run(session, rows[::-1])[::-1]
-    np.testing.assert_allclose(backwards, alone, atol=1e-4)
-
-
 @pytest.mark.parametrize(
     "path", sorted((REPO / "models/catalog").glob("*/tiny")), ids=lambda path: path.parent.name
 )
