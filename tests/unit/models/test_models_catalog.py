@@ -130,7 +130,13 @@ def test_what_stands_in_the_padding_has_no_say(tiny: Path, card: dict[str, Any])
 
 
 @pytest.mark.parametrize(
-    "path", sorted((REPO / "models/catalog").glob("*/tiny")), ids=lambda path: path.parent.name
+    "path",
+    [
+        path.parent
+        for path in ENTRIES
+        if path.parent.name == "tiny" and "heads" in json.loads(path.read_text())
+    ],
+    ids=lambda path: path.parent.name,
 )
 def test_the_card_does_not_flatter(path: Path, shared_sets: Path) -> None:
     card = json.loads((path / "card.json").read_text())
