@@ -18,7 +18,7 @@ from models import evaluate
 from models.build import FILES, TOGETHER, WEAKEST, Smaller, place
 from models.entries import read_entry
 from models.intents.measure import open_session
-from models.methods.quantise import int8, int8_dynamic_lstm, int8_table_int4, weights_int8
+from models.methods.quantise import int8, int8_dynamic_lstm, weights_int8
 from models.slots import measure
 from models.slots.card import card_for_people
 from models.slots.corpus import Commands
@@ -32,10 +32,6 @@ VARIANTS: Mapping[str, Mapping[str, Smaller]] = {
         "weights-int8": Smaller(weights_int8),
     },
     "transformer": {"int8": Smaller(int8, max_batch=1), "weights-int8": Smaller(weights_int8)},
-    "transformer of many words": {
-        "int8-table-int4": Smaller(int8_table_int4, max_batch=1),
-        "int8": Smaller(int8, max_batch=1),
-    },
 }
 """How the file may be made smaller, by the kind of network, the best first. INT8 activations save a third to a half of
 the time, and commands that are then served one by one are still served faster than the way to the model takes."""

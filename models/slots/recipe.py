@@ -28,7 +28,7 @@ TINY = Recipe(
 MINI = Recipe(
     EncoderRecipe(
         epochs=10, batch=64, longest=64, rate=3e-4, head_rate=2e-3, alpha=0.5, layers=(0, 2, 4), heads=8, units=1024,
-        served=16_000,
+        served=10_000,
     ),
 )  # fmt: skip
 BASE = Recipe(EncoderRecipe(epochs=8, batch=64, longest=64, rate=1e-4, head_rate=2e-3, alpha=0.0))

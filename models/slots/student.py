@@ -130,7 +130,7 @@ def _transformer(
         whole = best.body.encoder._replace(tokens=served.encoder.tokens)
         best, tokenizer = best._replace(body=best.body._replace(encoder=whole)), served.tokenizer
     return Made(
-        "transformer" if served is None else "transformer of many words",
+        "transformer",
         lambda path: export.transformer(best, path),
         tokenizer,
         longest(body),

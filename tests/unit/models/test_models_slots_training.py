@@ -135,7 +135,7 @@ def test_an_entry_comes_out_that_says_what_it_does(model: Path, tier: str) -> No
     assert (model / tier / "README.md").read_text().startswith(f"# command/{tier}, version 1")
     assert sorted(path.name for path in model.iterdir()) == ["mini", "tiny"], "nothing unfinished is left"
     bound = card["max_batch"]
-    assert bound == (1 if card["variant"] in ("int8", "int8-dynamic", "int8-table-int4") else 0)
+    assert bound == (1 if card["variant"] in ("int8", "int8-dynamic") else 0)
     assert bound == 1 or not card["variants"][card["variant"]]["objections"]
 
 
