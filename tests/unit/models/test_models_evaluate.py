@@ -417,8 +417,8 @@ def test_json_is_written_whole_or_not_at_all(
 
 
 def loaded(module: str) -> set[str]:
-    """Top-level modules that importing `module` brings into a fresh process."""
-    script = f"import {module}, sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    """Modules that importing `module` brings into a fresh process."""
+    script = f"import {module}, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, timeout=60, check=True
     )
@@ -429,8 +429,10 @@ def test_the_worker_holds_the_model_and_nothing_else() -> None:
     """What it imports would be counted as the model's memory."""
     own = {"models", "numpy", "onnxruntime"}
     assert own <= loaded("models.evaluate_worker")
-    heavy = {"tokenizers", "rich", "typer", "pydantic", "aiohttp", "jax", "onnx", "services", "deploy"}
+    heavy = {"tokenizers", "rich", "typer", "pydantic", "aiohttp", "jax", "onnx", "msgspec", "deploy"}
     assert not loaded("models.evaluate_worker") & heavy
+    ours = {name for name in loaded("models.evaluate_worker") if name.startswith("services")}
+    assert ours == {"services", "services.common", "services.common.memory"}, "as inference gives memory back"
 
 
 def test_measuring_needs_nothing_of_training() -> None:
