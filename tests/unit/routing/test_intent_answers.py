@@ -239,6 +239,8 @@ def test_the_openapi_document_has_every_route(catalog: Path) -> None:
         assert set(document["paths"]) == {
             "/v1/intents",
             "/internal/intents",
+            "/v1/embeddings",
+            "/v1/summaries",
             "/v1/sessions",
             "/v1/sessions/{session_id}",
             "/v1/models",
