@@ -81,15 +81,14 @@ def inference(
     tiers = chosen("--tier", tier or ["tiny", "base"], TIERS)
     if rival and no_rivals:
         raise typer.BadParameter("--rival and --no-rivals exclude each other")
-    if json and not json.absolute().parent.is_dir():
-        raise typer.BadParameter(f"--json {json}: there is no folder {json.absolute().parent}")
+    check_out(json)
     names = [] if no_rivals else chosen("--rival", rival or list(NAMES), NAMES)
 
     from lab.bench_inference import NotStarted, bench_tier, report  # noqa: PLC0415 (numpy, onnxruntime)
     from lab.closed_loop import LoadFailed, LoadGenerator  # noqa: PLC0415
     from lab.utterances import read_utterances  # noqa: PLC0415
 
-    say = Console(highlight=False, markup=False, soft_wrap=True, stderr=True).print
+    say = console()
     run = LoadGenerator(tools.built(tools.LOADGEN))
     figures: dict[str, Any] = {"machine": machine(), "rounds": rounds, "seconds": seconds}
     of_tiers = {}
@@ -107,6 +106,17 @@ def inference(
     if json:
         json.write_text(jsonlib.dumps(figures, indent=2) + "\n")
     show(figures)
+
+
+def check_out(json: Path | None) -> None:
+    """Figures that could not be written are bad usage, told before anything is measured."""
+    if json and not json.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--json {json}: there is no folder {json.absolute().parent}")
+
+
+def console() -> Say:
+    """Where progress goes."""
+    return Console(highlight=False, markup=False, soft_wrap=True, stderr=True).print
 
 
 def chosen(option: str, given: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json as jsonlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from deploy.local import tools
 from deploy.local.settings import REPO
-from foremesh.bench_inference import TIERS, alone, chosen, machine
+from foremesh.bench_inference import TIERS, alone, check_out, chosen, console, machine
 from foremesh.mesh import Failed
 from foremesh.options import exits
 
@@ -50,6 +50,7 @@ def overload(
     changes no exit code.
     """
     chosen("--tier", [tier], TIERS)
+    check_out(json)
     from lab.closed_loop import LoadGenerator  # noqa: PLC0415 (numpy is slow to import)
     from lab.overload import SETTLE_S  # noqa: PLC0415
     from lab.overload import overload as put  # noqa: PLC0415
@@ -95,6 +96,7 @@ def memory(
 
     Exit codes: 0 measured, 1 it did not start, or answered something wrongly, 2 wrong usage.
     """
+    check_out(json)
     from lab.soak import soak  # noqa: PLC0415
 
     say = console()
@@ -138,11 +140,6 @@ def serving(tier: str, say: Say) -> Iterator[tuple[Answering, list[Utterance]]]:
 def base(server: Answering) -> str:
     """Its address, without a path."""
     return server.target.url.removesuffix("/v1/intents")
-
-
-def console() -> Callable[[str], None]:
-    """Where progress goes."""
-    return Console(highlight=False, markup=False, soft_wrap=True, stderr=True).print
 
 
 def show(

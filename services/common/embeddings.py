@@ -124,6 +124,15 @@ def at_input(problem: Problem, at: int) -> Problem:
     )  # fmt: skip
 
 
+def with_error(problem: Problem) -> Problem:
+    """The problem with the `error` object that OpenAI's clients read."""
+    kind = "invalid_request_error" if problem.status < 500 else "server_error"
+    problem.ext["error"] = {
+        "message": problem.detail, "type": kind, "param": problem.ext.get("field"), "code": problem.slug,
+    }  # fmt: skip
+    return problem
+
+
 def _numbers(vector: bytes) -> array[float]:
     numbers = array("f")
     numbers.frombytes(vector)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from services.common.catalog import Card, CatalogError, path_of, read_verified
 
@@ -47,24 +48,20 @@ class Vocabulary:
         """Return the ids of each text and whether it was cut at `max_tokens`; runs outside the interpreter
         lock.
         """
-        ids: list[list[int]] = []
-        truncated: list[bool] = []
-        for encoding in self._tokenizer.encode_batch_fast(texts):
-            tokens = encoding.ids
-            ids.append(tokens or self._nothing)
-            truncated.append(len(tokens) >= self._max_tokens and bool(encoding.overflowing))
-        return ids, truncated
+        return self._read(self._tokenizer.encode_batch_fast(texts))
 
     def encode_with_offsets(
         self, texts: list[str]
     ) -> tuple[list[list[int]], list[bool], list[list[tuple[int, int]]]]:
         """As `encode`, and (start, end) of each token in characters of its text; (0, 0) where it covers none."""
+        encodings = self._tokenizer.encode_batch(texts)
+        return *self._read(encodings), [encoding.offsets or [(0, 0)] for encoding in encodings]
+
+    def _read(self, encodings: Sequence[Encoding]) -> tuple[list[list[int]], list[bool]]:
         ids: list[list[int]] = []
         truncated: list[bool] = []
-        offsets: list[list[tuple[int, int]]] = []
-        for encoding in self._tokenizer.encode_batch(texts):
+        for encoding in encodings:
             tokens = encoding.ids
             ids.append(tokens or self._nothing)
-            offsets.append(encoding.offsets if tokens else [(0, 0)])
             truncated.append(len(tokens) >= self._max_tokens and bool(encoding.overflowing))
-        return ids, truncated, offsets
+        return ids, truncated

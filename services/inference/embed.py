@@ -10,18 +10,16 @@ import numpy as np
 from msgspec import UNSET
 from opentelemetry.trace import SpanKind, Tracer
 
-from services.common import problems, telemetry
+from services.common import telemetry
 from services.common.asgi import Receive, Scope, Send, header_text, read_body, send_json
 from services.common.central import central
 from services.common.decode import decode
 from services.common.problems import Problem
 from services.contracts.messages import EmbedReply, EmbedRequest, InferOutcome
-from services.inference.model import Query, Ran
+from services.inference.model import EMBEDDING, Query, Ran
+from services.inference.outcomes import problem_of
 from services.inference.repository import Held
 from services.inference.settings import Settings
-
-EMBEDDING = "embedding"
-"""The output of a model that embeds: float32 [batch, features], each of length 1."""
 
 Take = Callable[[str, str | None], Awaitable[Held]]
 """A model by key, for a call with ids of that tokenizer; the call ends with `leave`."""
@@ -82,15 +80,9 @@ class Embed:
 
 
 def _problem(outcome: InferOutcome, at: int) -> Problem:
-    if outcome.status == 503:
-        return problems.overloaded("the queue before the model is full", outcome.retry_after_s or 1.0)
-    if outcome.status == 504:
-        return problems.deadline_exceeded("the time for an answer ran out in the queue")
+    """The problem of the call; one that is the item's own names it."""
+    problem = problem_of(outcome)
+    if problem.status != 400:
+        return problem
     field = f"items[{at}]"
-    return Problem(
-        400,
-        "refused-by-model",
-        "Refused by the model",
-        f"{field}: {outcome.detail or outcome.reason}",
-        field=field,
-    )
+    return Problem(400, problem.slug, problem.title, f"{field}: {problem.detail}", field=field)

@@ -22,6 +22,9 @@ from services.contracts.messages import OUT_OF_SCOPE, Alternative, InferOutcome
 TAGS = "tags"
 """The output with the scores of the tags, float32 [batch, tokens, tags]."""
 
+EMBEDDING = "embedding"
+"""The output of a model that embeds: float32 [batch, features], each of length 1."""
+
 SHARE_S = 0.002
 """Seconds that runs which share a call may take: the first of their items waits for the last."""
 
@@ -114,9 +117,11 @@ class Model:
         self._least = gate(card)
         self._together = min(max_batch, card.max_batch or max_batch)
         self._warm_up(self._together)
-        # Where few may run together, but a run is short, several runs share what surrounds them.
-        runs = max(1, int(SHARE_S / self._seconds(self._together)))
-        self.max_batch = min(max_batch, self._together * runs)
+        self.max_batch = self._together
+        if self._together < max_batch:
+            # Where few may run together, but a run is short, several runs share what surrounds them.
+            runs = max(1, int(SHARE_S / self._seconds(self._together)))
+            self.max_batch = min(max_batch, self._together * runs)
         # What loading needed for a moment, a tenth of the memory of a 23 MB model.
         give_back()
 

@@ -24,6 +24,7 @@ from services.common import problems, serving
 from services.common.asgi import ClientGone, Receive, Scope, Send, send_json, send_problem
 from services.common.asgi import Route as Handler
 from services.common.catalog import Card, CatalogError
+from services.common.embeddings import with_error
 from services.common.logs import logger, to_stderr
 from services.common.memory import forget_start, one_arena
 from services.common.problems import Problem
@@ -283,10 +284,7 @@ def _in_protocol(path: str, problem: Problem) -> Problem:
     if path.startswith("/v2"):
         problem.ext["error"] = problem.detail
     elif path.startswith(("/v1/embeddings", "/v1/models")):
-        kind = "invalid_request_error" if problem.status < 500 else "server_error"
-        problem.ext["error"] = {
-            "message": problem.detail, "type": kind, "param": problem.ext.get("field"), "code": problem.slug,
-        }  # fmt: skip
+        return with_error(problem)
     return problem
 
 

@@ -151,12 +151,3 @@ async def _cut(encode: Callable[[list[str]], C], texts: Sequence[str]) -> C:
     if sum(map(len, given)) <= INLINE_CHARACTERS:
         return encode(given)
     return await asyncio.to_thread(encode, given)
-
-
-def problem_of(outcome: InferOutcome) -> Problem:
-    """The problem that stands for an outcome other than 200."""
-    if outcome.status == 503:
-        return problems.overloaded("the queue before the model is full", outcome.retry_after_s or 1.0)
-    if outcome.status == 504:
-        return problems.deadline_exceeded("the time for an answer ran out in the queue")
-    return Problem(400, "refused-by-model", "Refused by the model", outcome.detail or str(outcome.reason))

@@ -20,7 +20,7 @@ from services.common.asgi import Receive, Scope, Send, header_text, read_body, s
 from services.common.catalog import Card
 from services.common.coalesce import QueueFull
 from services.common.decode import decode
-from services.common.embeddings import EmbeddingsRequest, dimensions_of, inputs_of, reply_to
+from services.common.embeddings import EmbeddingsRequest, dimensions_of, inputs_of, reply_to, with_error
 from services.common.problems import Problem
 from services.common.summaries import SummaryRequest, split, summary_of
 from services.contracts.messages import EmbedReply, EmbedRequest
@@ -59,11 +59,7 @@ class Vectors:
                 dimensions = dimensions_of(wanted, len(vectors[0]) // 4, card.key)
                 told = reply_to(wanted, vectors, dimensions, card.key, tokens)
         except Problem as problem:
-            kind = "invalid_request_error" if problem.status < 500 else "server_error"
-            problem.ext["error"] = {
-                "message": problem.detail, "type": kind, "param": problem.ext.get("field"), "code": problem.slug,
-            }  # fmt: skip
-            raise
+            raise with_error(problem) from None
         await send_json(send, _encoder.encode(told))
 
     async def summaries(self, scope: Scope, receive: Receive, send: Send) -> None:

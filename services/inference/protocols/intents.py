@@ -12,7 +12,8 @@ from services.common.decode import checked_text, decode
 from services.common.problems import Problem
 from services.common.slots import behind
 from services.contracts.messages import Alternative, Slot
-from services.inference.texts import Asked, Texts, problem_of
+from services.inference.outcomes import problem_of
+from services.inference.texts import Asked, Texts
 
 
 class Question(msgspec.Struct, forbid_unknown_fields=True):

@@ -10,10 +10,10 @@ import msgspec
 from services.common.asgi import Receive, Scope, Send, read_body, send_json
 from services.common.decode import decode
 from services.common.embeddings import EmbeddingsRequest, at_input, dimensions_of, inputs_of, reply_to
-from services.inference.model import Query, Ran
-from services.inference.texts import Texts, problem_of
+from services.inference.model import EMBEDDING, Query, Ran
+from services.inference.outcomes import problem_of
+from services.inference.texts import Texts
 
-EMBEDDING = "embedding"
 OWNER = "foremesh"
 
 

@@ -12,9 +12,9 @@ from services.common.asgi import Receive, Scope, Send, read_body, send_json
 from services.common.central import central
 from services.common.decode import decode
 from services.common.summaries import SummaryRequest, split, summary_of
-from services.inference.model import Ran
-from services.inference.protocols.openai import EMBEDDING
-from services.inference.texts import Texts, problem_of
+from services.inference.model import EMBEDDING, Ran
+from services.inference.outcomes import problem_of
+from services.inference.texts import Texts
 
 _wanted = msgspec.json.Decoder(SummaryRequest)
 _encoder = msgspec.json.Encoder()

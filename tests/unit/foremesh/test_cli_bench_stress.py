@@ -32,7 +32,14 @@ def test_mixed_load_is_answered_as_it_should_and_memory_told(foremesh: Any, tmp_
 
 
 @pytest.mark.parametrize(
-    "words", [("overload", "--tier", "huge"), ("overload", "--factor", "1"), ("memory", "--seconds", "0")]
+    "words",
+    [
+        ("overload", "--tier", "huge"),
+        ("overload", "--factor", "1"),
+        ("memory", "--seconds", "0"),
+        ("memory", "--json", "/no/such/folder/out.json"),
+        ("overload", "--json", "/no/such/folder/out.json"),
+    ],
 )
 def test_wrong_usage_is_told(foremesh: Any, words: tuple[str, ...]) -> None:
     done = foremesh("bench", *words)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from services.common.problems import Problem
 from services.inference.model import Query, Ran
+from services.inference.outcomes import problem_of
 from services.inference.protocols.v2.models import key
 from services.inference.protocols.v2.tensors import Head, bad
-from services.inference.texts import TextHeld, Texts, problem_of
+from services.inference.texts import TextHeld, Texts
 
 MADE = ("intent", "score")
 """Outputs that are made of the logits here; the others are the file's own."""
