@@ -19,6 +19,8 @@ DRAIN_S = 5
 BACKLOG = 1024
 # Longer than any client here keeps an idle connection, so that no call meets one that is just being closed.
 KEEPALIVE_S = 120
+# Objects: a call holds some hundred while it is answered.
+GARBAGE = 20_000
 
 
 class Listens(Protocol):
@@ -97,9 +99,11 @@ def run(
             loop.add_signal_handler(number, stop)
         async with within or contextlib.nullcontext():
             # What is imported by now lives as long as the process: keep the garbage collector from walking it
-            # again.
+            # again. And let it look at what is new when that is more than the calls under way hold at any time, not
+            # several times while it reads them.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(GARBAGE)
             started()
             await asyncio.gather(*(listener.listen() for listener in listeners))
 

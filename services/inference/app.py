@@ -141,6 +141,7 @@ class Inference:
             max_batch=model.max_batch,
             queue_items=settings.queue_items,
             queue_s=settings.queue_s,
+            brief=model.brief,
             observe=partial(self._observe, card),
         )
         return Held(model, batcher)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import Counter, Histogram
 
@@ -61,8 +61,22 @@ class _Job:
         self.deadline = deadline
 
 
+class _Ran(NamedTuple):
+    """A run: its items and their outcomes, those whose deadline was over before it, when it began (`time.perf_counter`)
+    and what it took, and the same as times of the day."""
+
+    jobs: list[_Job]
+    outcomes: list[InferOutcome]
+    late: list[_Job]
+    started: float
+    seconds: float
+    start_ns: int
+    end_ns: int
+
+
 class Batcher:
-    """A bounded queue in front of one thread that calls `run` with up to `max_batch` items.
+    """A bounded queue in front of one thread that calls `run` with up to `max_batch` items. brief: `run` is called in
+    the event loop itself, since it takes less than a thread's being woken and waking the loop again.
 
     The queue has room for `queue_items` items, and takes none while those before it would take longer than `queue_s`
     seconds (0: however long): who comes last would wait, and when the load goes, so would everybody.
@@ -78,16 +92,20 @@ class Batcher:
         max_batch: int,
         queue_items: int,
         queue_s: float = 0.0,
+        brief: bool = False,
         observe: Observe | None = None,
     ) -> None:
         self._run = run
         self._queue_s = queue_s
         self._max_batch = max_batch
         self._queue_items = queue_items
+        self._brief = brief
         self._observe = observe
         self._queue: deque[_Job] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._stopping = False
+        self._turning = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seconds_per_item = 0.001
@@ -100,18 +118,23 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread that runs the model is there."""
+        """Whether what is submitted runs."""
+        if self._brief:
+            return self._loop is not None and not self._stopping
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Start the thread; call it inside the event loop that submits."""
+        """Run what is submitted from now on; call it inside the event loop that submits."""
         self._loop = asyncio.get_running_loop()
+        if self._brief:
+            self._turn_soon()
+            return
         self._thread = threading.Thread(target=self._work, name="run", daemon=True)
         self._thread.start()
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Let the thread finish its run and end; what is still queued is left."""
-        with self._changed:
+        """Let the run that is under way come to its end; what is still queued is left."""
+        with self._lock:
             self._stopping = True
             self._changed.notify()
         if self._thread is not None:
@@ -132,25 +155,34 @@ class Batcher:
             _Job(parcel, at, query, now, now + left)
             for at, (query, left) in enumerate(zip(queries, deadlines_s, strict=True))
         ]
-        with self._changed:
+        with self._lock:
             room = self._room()
             self._queue.extend(jobs[:room])
-            if jobs:
+            if jobs and not self._brief:
                 self._changed.notify()
+        if self._brief:
+            self._turn_soon()
         if room < len(jobs):
-            shed = InferOutcome(503, reason="overloaded", retry_after_s=self._drained_in_s())
-            self._outcomes[503].inc(len(jobs) - room)
-            for job in jobs[room:]:
-                parcel.outcomes[job.at] = shed
+            parcel.outcomes[room:] = self.shed(len(jobs) - room)
             parcel.missing = room
         if parcel.missing:
             try:
                 await parcel.done
             except asyncio.CancelledError:
-                with self._changed:
+                with self._lock:
                     self._queue = deque(job for job in self._queue if job.parcel is not parcel)
                 raise
         return [outcome for outcome in parcel.outcomes if outcome is not None]
+
+    @property
+    def full(self) -> bool:
+        """Whether the queue takes nothing now."""
+        return not self._room()
+
+    def shed(self, count: int) -> list[InferOutcome]:
+        """What `count` items get that the queue does not take."""
+        self._outcomes[503].inc(count)
+        return [InferOutcome(503, reason="overloaded", retry_after_s=self._drained_in_s())] * count
 
     def _room(self) -> int:
         """Items that the queue takes now."""
@@ -161,33 +193,38 @@ class Batcher:
     def _drained_in_s(self) -> float:
         return round(max(0.1, len(self._queue) * self._seconds_per_item), 1)
 
+    def _turn_soon(self) -> None:
+        # What else the loop has read by then shares the run, as what queues up beside a run in the thread does.
+        if self._queue and not self._turning and self._loop is not None:
+            self._turning = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turning = False
+        if not self._stopping:
+            self._deliver(self._ran(*self._take()))
+            self._turn_soon()
+
     def _work(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 while not self._queue and not self._stopping:
                     self._changed.wait()
                 if self._stopping:
                     return
-                ready, late, started = self._take()
-            outcomes: list[InferOutcome] = []
-            start_ns = time.time_ns()
-            if ready:
-                outcomes = self._outcomes_of(ready)
-                seconds = time.perf_counter() - started
-                self._seconds_per_item += 0.1 * (seconds / len(ready) - self._seconds_per_item)
-                for job, outcome in zip(ready, outcomes, strict=True):
-                    outcome.queue_ms = round((started - job.queued) * 1e3, 3)
-                    outcome.run_ms = round(seconds * 1e3, 3)
-                BATCH.observe(len(ready))
-                RUN.observe(seconds)
-                BUSY.inc(seconds)
+                taken = self._take()
+            ran = self._ran(*taken)
             assert self._loop is not None  # noqa: S101  # `start` sets it before the thread
             try:
-                self._loop.call_soon_threadsafe(
-                    self._deliver, ready, outcomes, late, (start_ns, time.time_ns())
-                )
+                self._loop.call_soon_threadsafe(self._deliver, ran)
             except RuntimeError:
                 return  # the loop is closed: nobody waits any more
+
+    def _ran(self, ready: list[_Job], late: list[_Job], started: float) -> _Ran:
+        """Run what is ready."""
+        start_ns = time.time_ns()
+        outcomes = self._outcomes_of(ready) if ready else []
+        return _Ran(ready, outcomes, late, started, time.perf_counter() - started, start_ns, time.time_ns())
 
     def _take(self) -> tuple[list[_Job], list[_Job], float]:
         """Take up to `max_batch` items whose deadline is ahead, and those before them whose deadline is
@@ -213,26 +250,38 @@ class Batcher:
                 return [InferOutcome(400, reason="refused", detail="the model cannot run on these ids")]
         return [outcome for job in jobs for outcome in self._outcomes_of([job])]
 
-    def _deliver(
-        self, ran: list[_Job], outcomes: list[InferOutcome], late: list[_Job], span_ns: tuple[int, int]
-    ) -> None:
+    def _deliver(self, ran: _Ran) -> None:
         noted: dict[int, tuple[_Parcel, int]] = {}
         counts: dict[int, int] = {}
-        for job, outcome in zip(ran, outcomes, strict=True):
+        run_ms = round(ran.seconds * 1e3, 3)
+        if ran.jobs:
+            self._seconds_per_item += 0.1 * (ran.seconds / len(ran.jobs) - self._seconds_per_item)
+        for job, outcome in zip(ran.jobs, ran.outcomes, strict=True):
+            outcome.queue_ms = round((ran.started - job.queued) * 1e3, 3)
+            outcome.run_ms = run_ms
             parcel = job.parcel
             counts[outcome.status] = counts.get(outcome.status, 0) + 1
             if parcel.note is not None:
                 noted[id(parcel)] = (parcel, noted.get(id(parcel), (parcel, 0))[1] + 1)
             self._settle(parcel, job.at, outcome)
-        for job in late:
+        for job in ran.late:
             over_ms = round((time.perf_counter() - job.queued) * 1e3, 3)
             counts[504] = counts.get(504, 0) + 1
             self._settle(job.parcel, job.at, InferOutcome(504, reason="deadline-exceeded", queue_ms=over_ms))
+        assert self._loop is not None  # noqa: S101  # it calls this
+        # Behind the callers that were just woken: who waits for an answer does not wait for its being counted.
+        self._loop.call_soon(self._count, ran, counts, noted)
+
+    def _count(self, ran: _Ran, counts: dict[int, int], noted: dict[int, tuple[_Parcel, int]]) -> None:
         for status, count in counts.items():
             self._outcomes[status].inc(count)
+        if size := len(ran.jobs):
+            BATCH.observe(size)
+            RUN.observe(ran.seconds)
+            BUSY.inc(ran.seconds)
         if self._observe is not None:
             for parcel, count in noted.values():
-                self._observe(parcel.note, count, len(ran), *span_ns)
+                self._observe(parcel.note, count, size, ran.start_ns, ran.end_ns)
 
     def _settle(self, parcel: _Parcel, at: int, outcome: InferOutcome) -> None:
         parcel.outcomes[at] = outcome

@@ -180,6 +180,7 @@ class Standalone:
             max_batch=model.max_batch,
             queue_items=options.queue_items,
             queue_s=options.queue_s,
+            brief=model.brief,
         )
         return TextHeld(model, batcher, Vocabulary(card))
 

@@ -24,12 +24,11 @@ INLINE_CHARACTERS = 20_000
 
 
 class Asked(NamedTuple):
-    """What came of texts: the card of the model that answered, an outcome and the tokens of each, milliseconds; the
-    slots of each, where they were wanted and the model marks some."""
+    """What came of texts: the card of the model that answered, an outcome of each, milliseconds; the slots of each,
+    where they were wanted and the model marks some."""
 
     card: Card
     outcomes: list[InferOutcome]
-    tokens: list[int]
     total_ms: float
     slots: list[list[Slot]] | None = None
 
@@ -93,6 +92,9 @@ class Texts:
         began = time.perf_counter()
         held = await self.take(name, outputs)
         try:
+            if held.batcher.full:
+                # Under more load than there is capacity for, what is refused must cost less than what is answered.
+                return Asked(held.card, held.batcher.shed(len(texts)), 0.0)
             if slots and held.model.tags:
                 ids, offsets = await self._encode_with_offsets(held, texts)
                 queries = [
@@ -102,7 +104,8 @@ class Texts:
             else:
                 ids, offsets = await self.encode(held, texts), None
                 queries = [Query(row, top_k, outputs) for row in ids]
-            outcomes = await self.run(held, queries)
+            # What the model's own tokenizer has cut needs no second look.
+            outcomes = await held.batcher.submit(queries, [self._deadline_s] * len(queries))
         finally:
             self.repository.leave(held)
         found = None
@@ -112,7 +115,7 @@ class Texts:
                 for outcome, of, text in zip(outcomes, offsets, texts, strict=True)
             ]
         spent_ms = (time.perf_counter() - began) * 1e3
-        return Asked(held.card, outcomes, [len(row) for row in ids], spent_ms, found)
+        return Asked(held.card, outcomes, spent_ms, found)
 
     async def take(self, name: str, outputs: Sequence[str] = ()) -> TextHeld:
         """The model, for a call that ends with `repository.leave`. Raises as `ask` does."""

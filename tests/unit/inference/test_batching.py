@@ -25,9 +25,11 @@ class Runs:
         self.seconds = 0.0
         self.poison = -1
         self.ran: list[int] = []
+        self.threads: set[int] = set()
 
     def __call__(self, queries: Sequence[Query]) -> list[InferOutcome]:
         assert self.go.wait(10)
+        self.threads.add(threading.get_ident())
         time.sleep(self.seconds)
         self.sizes.append(len(queries))
         self.ran += [query.ids[0] for query in queries]
@@ -231,3 +233,40 @@ def test_runs_are_observed_for_the_callers_that_asked_for_it() -> None:
 
     run(test, observe=observe)
     assert seen == [("note", 2, 3)]
+
+
+def test_a_brief_run_is_in_the_loop_and_for_all_that_were_read_by_then() -> None:
+    async def test(runs: Runs, batcher: Batcher) -> None:
+        assert batcher.alive
+        answers = await asyncio.gather(*(ask(batcher, n) for n in range(41)))
+        assert [answer[0].intent for answer in answers] == [str(n) for n in range(41)]
+        assert runs.sizes == [32, 9]
+        assert (await ask(batcher, 41, left_s=-1.0))[0].status == 504
+        assert [one.status for one in await ask(batcher, *range(50))] == [200] * 48 + [503] * 2
+        runs.poison = 13
+        assert [one.status for one in await ask(batcher, 12, 13, 14)] == [200, 400, 200]
+        gone = asyncio.create_task(ask(batcher, 99))
+        stays = asyncio.create_task(ask(batcher, 100))
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert (await stays)[0].intent == "100"
+        assert runs.threads == {threading.get_ident()}
+
+    run(test, brief=True, queue_items=48)
+
+
+def test_a_full_queue_says_so_before_anything_is_done_for_an_item() -> None:
+    async def test(runs: Runs, batcher: Batcher) -> None:
+        runs.go.clear()
+        first = asyncio.create_task(ask(batcher, 0))
+        await asyncio.sleep(0.02)
+        assert not batcher.full
+        waiting = asyncio.create_task(ask(batcher, 1, 2))
+        await asyncio.sleep(0)
+        assert batcher.full
+        assert [(one.status, one.reason) for one in batcher.shed(2)] == [(503, "overloaded")] * 2
+        runs.go.set()
+        await asyncio.gather(first, waiting)
+        assert not batcher.full
+
+    run(test, queue_items=2)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from services.common.catalog import CatalogError, read_card
 from services.contracts.messages import Mark
-from services.inference.model import Model, Query, softmax, top
+from services.inference.model import Model, Query, ranked
 from tests.unit.common.catalog import LABELS, MAX_TOKENS, TAGS, WORDS, write_card, write_entry, write_model
 
 
@@ -164,13 +164,23 @@ def test_a_card_that_names_other_tags_than_its_file_gives_is_refused(tmp_path: P
         Model(read_card(none), max_batch=2)
 
 
-def test_softmax_and_top_are_right_for_large_and_equal_logits() -> None:
-    logits = np.array([[1000.0, 999.0, -1000.0], [0.0, 0.0, 0.0]], dtype=np.float32)
-    probabilities = softmax(logits)
-    assert probabilities[0] == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1)), 0.0])
-    assert probabilities[1] == pytest.approx([1 / 3] * 3)
-    assert top(np.array([[0.1, 0.5, 0.4], [0.7, 0.1, 0.2]]), 2).tolist() == [[1, 2], [0, 2]]
-    assert sorted(top(probabilities, 3)[1].tolist()) == [0, 1, 2]
+def test_ranks_probabilities_and_energies_are_right_for_large_and_equal_logits() -> None:
+    logits = np.array([[999.0, 1000.0, -1000.0], [0.0, 0.0, 0.0]], dtype=np.float32)
+    best, scores, energies = ranked(logits, 2)
+    assert best[0] == [1, 0] and set(best[1]) < {0, 1, 2} and len(set(best[1])) == 2
+    assert scores == [[round(1 / (1 + np.exp(-1)), 6), round(1 / (1 + np.exp(1)), 6)], [0.333333] * 2]
+    assert energies == pytest.approx([1000 + np.log(1 + np.exp(-1)), np.log(3)])
+    assert sorted(ranked(logits, 3)[0][1]) == [0, 1, 2]
+
+
+def test_a_model_is_brief_whose_run_takes_less_than_a_thread_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = read_card(write_entry(tmp_path))
+    monkeypatch.setattr("services.inference.model.BRIEF_S", 60.0)
+    assert Model(card, max_batch=2).brief
+    monkeypatch.setattr("services.inference.model.BRIEF_S", 0.0)
+    assert not Model(card, max_batch=2).brief
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
