@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter as Counted
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -31,34 +32,18 @@ BUSY = Counter("foremesh_inference_busy_seconds", "Wall time spent in runs.")
 ITEMS = Counter("foremesh_inference_items", "Items by what became of them.", ["outcome"])
 
 Run = Callable[[Sequence[Query]], list[InferOutcome]]
-# Told after each run which took part of a parcel: its note, items of the parcel, items of the run, start, end
-# (ns).
+# Told after each run which took items of a call: its note, items of the call, items of the run, start, end (ns).
 Observe = Callable[[Any, int, int, int, int], None]
 
 
-class _Parcel:
-    """Items that were submitted together, and the future that is set when each has an outcome."""
+class _Job(NamedTuple):
+    """One item in the queue, and the future that gets its outcome; times are `time.perf_counter` seconds."""
 
-    __slots__ = ("done", "missing", "note", "outcomes")
-
-    def __init__(self, size: int, done: asyncio.Future[None], note: Any) -> None:
-        self.done = done
-        self.missing = size
-        self.note = note
-        self.outcomes: list[InferOutcome | None] = [None] * size
-
-
-class _Job:
-    """One item in the queue; times are `time.perf_counter` seconds."""
-
-    __slots__ = ("at", "deadline", "parcel", "query", "queued")
-
-    def __init__(self, parcel: _Parcel, at: int, query: Query, queued: float, deadline: float) -> None:
-        self.parcel = parcel
-        self.at = at
-        self.query = query
-        self.queued = queued
-        self.deadline = deadline
+    query: Query
+    queued: float
+    deadline: float
+    note: Any
+    done: asyncio.Future[InferOutcome]
 
 
 class _Ran(NamedTuple):
@@ -149,30 +134,29 @@ class Batcher:
         (504). Items for which the queue has no room are shed (503). When the caller is cancelled its items
         leave the queue.
         """
+        assert self._loop is not None  # noqa: S101  # `start` comes first
         now = time.perf_counter()
-        parcel = _Parcel(len(queries), asyncio.get_running_loop().create_future(), note)
         jobs = [
-            _Job(parcel, at, query, now, now + left)
-            for at, (query, left) in enumerate(zip(queries, deadlines_s, strict=True))
+            _Job(query, now, now + left, note, self._loop.create_future())
+            for query, left in zip(queries, deadlines_s, strict=True)
         ]
         with self._lock:
             room = self._room()
-            self._queue.extend(jobs[:room])
+            shed = jobs[room:]
+            del jobs[room:]
+            self._queue.extend(jobs)
             if jobs and not self._brief:
                 self._changed.notify()
         if self._brief:
             self._turn_soon()
-        if room < len(jobs):
-            parcel.outcomes[room:] = self.shed(len(jobs) - room)
-            parcel.missing = room
-        if parcel.missing:
-            try:
-                await parcel.done
-            except asyncio.CancelledError:
-                with self._lock:
-                    self._queue = deque(job for job in self._queue if job.parcel is not parcel)
-                raise
-        return [outcome for outcome in parcel.outcomes if outcome is not None]
+        refused = self.shed(len(shed)) if shed else []
+        try:
+            return [await job.done for job in jobs] + refused
+        except asyncio.CancelledError:
+            mine = {id(job) for job in jobs}
+            with self._lock:
+                self._queue = deque(job for job in self._queue if id(job) not in mine)
+            raise
 
     @property
     def full(self) -> bool:
@@ -251,43 +235,37 @@ class Batcher:
         return [outcome for job in jobs for outcome in self._outcomes_of([job])]
 
     def _deliver(self, ran: _Ran) -> None:
-        noted: dict[int, tuple[_Parcel, int]] = {}
-        counts: dict[int, int] = {}
         run_ms = round(ran.seconds * 1e3, 3)
         if ran.jobs:
             self._seconds_per_item += 0.1 * (ran.seconds / len(ran.jobs) - self._seconds_per_item)
         for job, outcome in zip(ran.jobs, ran.outcomes, strict=True):
             outcome.queue_ms = round((ran.started - job.queued) * 1e3, 3)
             outcome.run_ms = run_ms
-            parcel = job.parcel
-            counts[outcome.status] = counts.get(outcome.status, 0) + 1
-            if parcel.note is not None:
-                noted[id(parcel)] = (parcel, noted.get(id(parcel), (parcel, 0))[1] + 1)
-            self._settle(parcel, job.at, outcome)
+            if not job.done.done():
+                job.done.set_result(outcome)
         for job in ran.late:
             over_ms = round((time.perf_counter() - job.queued) * 1e3, 3)
-            counts[504] = counts.get(504, 0) + 1
-            self._settle(job.parcel, job.at, InferOutcome(504, reason="deadline-exceeded", queue_ms=over_ms))
+            if not job.done.done():
+                job.done.set_result(InferOutcome(504, reason="deadline-exceeded", queue_ms=over_ms))
         assert self._loop is not None  # noqa: S101  # it calls this
         # Behind the callers that were just woken: who waits for an answer does not wait for its being counted.
-        self._loop.call_soon(self._count, ran, counts, noted)
+        self._loop.call_soon(self._count, ran)
 
-    def _count(self, ran: _Ran, counts: dict[int, int], noted: dict[int, tuple[_Parcel, int]]) -> None:
-        for status, count in counts.items():
+    def _count(self, ran: _Ran) -> None:
+        if ran.late:
+            self._outcomes[504].inc(len(ran.late))
+        if not ran.jobs:
+            return
+        for status, count in Counted(outcome.status for outcome in ran.outcomes).items():
             self._outcomes[status].inc(count)
-        if size := len(ran.jobs):
-            BATCH.observe(size)
-            RUN.observe(ran.seconds)
-            BUSY.inc(ran.seconds)
+        BATCH.observe(len(ran.jobs))
+        RUN.observe(ran.seconds)
+        BUSY.inc(ran.seconds)
         if self._observe is not None:
-            for parcel, count in noted.values():
-                self._observe(parcel.note, count, size, ran.start_ns, ran.end_ns)
-
-    def _settle(self, parcel: _Parcel, at: int, outcome: InferOutcome) -> None:
-        parcel.outcomes[at] = outcome
-        parcel.missing -= 1
-        if not parcel.missing and not parcel.done.done():
-            parcel.done.set_result(None)
+            notes = {id(job.note): job.note for job in ran.jobs if job.note is not None}
+            for number, of_call in Counted(id(job.note) for job in ran.jobs).items():
+                if number in notes:
+                    self._observe(notes[number], of_call, len(ran.jobs), ran.start_ns, ran.end_ns)
 
 
 _NAMES = {200: "answered", 400: "refused", 503: "shed", 504: "late"}

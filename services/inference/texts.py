@@ -95,14 +95,15 @@ class Texts:
             if held.batcher.full:
                 # Under more load than there is capacity for, what is refused must cost less than what is answered.
                 return Asked(held.card, held.batcher.shed(len(texts)), 0.0)
+            offsets = None
             if slots and held.model.tags:
-                ids, offsets = await self._encode_with_offsets(held, texts)
+                ids, _, offsets = await _cut(held.vocabulary.encode_with_offsets, texts)
                 queries = [
                     Query(row, top_k, outputs, continues(of, text))
                     for row, of, text in zip(ids, offsets, texts, strict=True)
                 ]
             else:
-                ids, offsets = await self.encode(held, texts), None
+                ids, _ = await _cut(held.vocabulary.encode, texts)
                 queries = [Query(row, top_k, outputs) for row in ids]
             # What the model's own tokenizer has cut needs no second look.
             outcomes = await held.batcher.submit(queries, [self._deadline_s] * len(queries))
@@ -134,12 +135,6 @@ class Texts:
     async def encode(self, held: TextHeld, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text."""
         return (await _cut(held.vocabulary.encode, texts))[0]
-
-    async def _encode_with_offsets(
-        self, held: TextHeld, texts: Sequence[str]
-    ) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
-        ids, _, offsets = await _cut(held.vocabulary.encode_with_offsets, texts)
-        return ids, offsets
 
     async def run(
         self, held: Held, queries: Sequence[Query], deadline_s: float | None = None
