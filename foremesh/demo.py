@@ -66,7 +66,9 @@ def demo(
     trace: Annotated[Path, typer.Option(help="CSV with columns timestamp,requests; any bin width.")] = TRACE,
     utterances: Annotated[Path, typer.Option(help="TSV with columns text, intent.")] = UTTERANCES,
     duration: Annotated[float, typer.Option(help="Seconds of replay.", min=10, max=3600)] = 120.0,
-    policy: Annotated[str, typer.Option(help="predictive, hpa, kpa or static:N.")] = "predictive",
+    policy: Annotated[
+        str, typer.Option(help="predictive, hpa, kpa, keda, persistence, trend or static:N.")
+    ] = "predictive",
     peak: Annotated[
         float | None, typer.Option(help="Peak requests/s; default: what this machine can take.")
     ] = None,

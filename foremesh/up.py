@@ -23,7 +23,9 @@ def up(
     ] = False,
     replicas: Annotated[int | None, typer.Option(help="Inference replicas at start.")] = None,
     max_replicas: Annotated[int | None, typer.Option(help="Most inference replicas.")] = None,
-    policy: Annotated[str | None, typer.Option(help="predictive, hpa, kpa or static:N.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="predictive, hpa, kpa, keda, persistence, trend or static:N.")
+    ] = None,
     replica_cpu: Annotated[float | None, typer.Option(help="CPU quota of a replica, in cores.")] = None,
     cpu_limit: Annotated[
         str | None, typer.Option(help="auto, cgroup or threads: how a replica is held to it.")

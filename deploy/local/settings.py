@@ -66,7 +66,10 @@ class MeshSettings(BaseSettings):
     ] = 0
     policy: Annotated[
         str,
-        Field(pattern=r"^(predictive|hpa|kpa|static:\d+)$", description="predictive, hpa, kpa or static:N"),
+        Field(
+            pattern=r"^(predictive|hpa|kpa|keda|persistence|trend|static:\d+)$",
+            description="predictive, hpa, kpa, keda, persistence, trend or static:N",
+        ),
     ] = "predictive"
     capacity_rps: Annotated[
         float, Field(gt=0, description="first guess of the requests per second of one replica")

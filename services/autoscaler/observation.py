@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+GAP_S = 5
+"""Seconds without one known count after which the metric is taken for dead."""
+
 
 @dataclass(frozen=True, slots=True)
 class ForecastView:
@@ -142,6 +145,11 @@ class Observation:
         """Mean requests per second over what is known of the last `seconds` seconds; None if nothing is."""
         known = self.known(seconds)
         return sum(known) / len(known) if known else None
+
+    @property
+    def outage(self) -> bool:
+        """Whether no count arrived for GAP_S seconds: a dead metric, which says nothing of the load."""
+        return not self.known(GAP_S)
 
     @property
     def mean_utilisation(self) -> float | None:

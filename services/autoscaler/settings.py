@@ -17,7 +17,8 @@ class Settings(ServiceSettings):
 
     app_id: str = Field(default="autoscaler", description="Dapr app-id of this service.")
     policy: str = Field(
-        default="predictive", description="Policy that decides: predictive, hpa, kpa or static:N."
+        default="predictive",
+        description="Policy that decides: predictive, hpa, kpa, keda, persistence, trend or static:N.",
     )
     target_app: str = Field(default="inference", min_length=1, description="App whose replicas are scaled.")
     control_socket: Path = Field(
@@ -59,6 +60,12 @@ class Settings(ServiceSettings):
     kpa_metric: Metric = Field(default="rps", description="What `kpa` counts: rps or concurrency.")
     kpa_concurrency: float = Field(
         default=100.0, gt=0, description="Requests at a time that a replica takes, for `kpa` on concurrency."
+    )
+    keda_target: float = Field(
+        default=0.7, gt=0, le=1, description="Share of a replica's capacity that `keda` aims at."
+    )
+    headroom: float = Field(
+        default=0.2, ge=0, le=10, description="Share that `persistence` and `trend` add to the load they see."
     )
     queue_bound: int = Field(
         default=512, ge=1, description="Requests that wait at one replica before it sheds; foretold, not set."
@@ -104,5 +111,7 @@ class Settings(ServiceSettings):
             kpa_target=self.kpa_target,
             kpa_metric=self.kpa_metric,
             kpa_concurrency=self.kpa_concurrency,
+            keda_target=self.keda_target,
+            headroom=self.headroom,
             queue_bound=self.queue_bound,
         )

@@ -12,9 +12,12 @@ from typing import Protocol
 from services.autoscaler.decision import Decision
 from services.autoscaler.observation import Observation
 from services.autoscaler.policies.hpa import Hpa
+from services.autoscaler.policies.keda import Keda
 from services.autoscaler.policies.kpa import Kpa, Metric
+from services.autoscaler.policies.persistence import Persistence
 from services.autoscaler.policies.predictive import Predictive
 from services.autoscaler.policies.static import Static
+from services.autoscaler.policies.trend import Trend
 
 
 class Policy(Protocol):
@@ -40,6 +43,8 @@ class PolicyOptions:
     kpa_target: float = 0.7
     kpa_metric: Metric = "rps"
     kpa_concurrency: float = 100.0
+    keda_target: float = 0.7
+    headroom: float = 0.2
     queue_bound: int = 512
 
 
@@ -55,13 +60,16 @@ _MAKERS: dict[str, Callable[[PolicyOptions], Policy]] = {
     "kpa": lambda o: Kpa(
         target=o.kpa_target, metric=o.kpa_metric, concurrency=o.kpa_concurrency, queue_bound=o.queue_bound
     ),
+    "keda": lambda o: Keda(target=o.keda_target, queue_bound=o.queue_bound),
+    "persistence": lambda o: Persistence(headroom=o.headroom, queue_bound=o.queue_bound),
+    "trend": lambda o: Trend(headroom=o.headroom, tick_s=o.tick_s, queue_bound=o.queue_bound),
 }
 
 CHOICES = (*_MAKERS, "static:N")
 
 
 def policy_from(spec: str, options: PolicyOptions | None = None) -> Policy:
-    """A new policy from `predictive`, `hpa`, `kpa` or `static:N`; any other: ValueError with the choices."""
+    """A new policy from one of `CHOICES`; any other: ValueError with the choices."""
     options = options or PolicyOptions()
     kind, _, count = spec.strip().partition(":")
     if kind == "static" and count.isascii() and count.isdigit():
@@ -71,4 +79,16 @@ def policy_from(spec: str, options: PolicyOptions | None = None) -> Policy:
     raise ValueError(f"policy {spec!r} is not known ({', '.join(CHOICES)}; N: replicas, such as static:2)")
 
 
-__all__ = ["CHOICES", "Hpa", "Kpa", "Policy", "PolicyOptions", "Predictive", "Static", "policy_from"]
+__all__ = [
+    "CHOICES",
+    "Hpa",
+    "Keda",
+    "Kpa",
+    "Persistence",
+    "Policy",
+    "PolicyOptions",
+    "Predictive",
+    "Static",
+    "Trend",
+    "policy_from",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from services.autoscaler.decision import Reason, percent
+from services.autoscaler.decision import Reason
 from services.autoscaler.observation import Observation
 
 ZERO_HOLD_S = 30.0
@@ -48,30 +48,31 @@ class Descent:
         start = observation.now - hold_s
         highest = max(count for t, count in self._needed if t >= start)
         if highest >= current:
-            text = f"{need} would do now, but {highest} were needed within the last {hold_s:.0f} s"
-            return current, Reason("hold", text)
+            text = "{} would do now, but {} were needed within the last {:.0f} s"
+            return current, Reason("hold", text, (need, highest, hold_s))
         if self._began > start:
             seen = observation.now - self._began
-            text = f"{need} would do, but only {seen:.0f} s of {hold_s:.0f} s were seen, holding {current}"
-            return current, Reason("hold", text)
+            text = "{} would do, but only {:.0f} s of {:.0f} s were seen, holding {}"
+            return current, Reason("hold", text, (need, seen, hold_s, current))
         objection = self._objection(observation, current - 1, demand_rps)
         if objection is not None:
             return current, objection
-        text = f"no more than {highest} needed for {hold_s:.0f} s, one replica less: {current - 1}"
-        return current - 1, Reason("step-down", text)
+        text = "no more than {} needed for {:.0f} s, one replica less: {}"
+        return current - 1, Reason("step-down", text, (highest, hold_s, current - 1))
 
     def _objection(self, observation: Observation, survivors: int, demand_rps: float | None) -> Reason | None:
         """Why the survivors could not carry the load: by the estimated capacity, or by the measured CPU."""
         if survivors == 0:
             return None
-        limit = f"limit {percent(self._limit)}"
         if demand_rps is not None and observation.capacity_rps is not None:
             load = demand_rps / (survivors * observation.capacity_rps)
             if load > self._limit:
-                text = f"{survivors} left would run at {percent(load)} for {demand_rps:.0f} req/s, {limit}"
-                return Reason("survivors", text)
+                text = "{} left would run at {:.0f} % for {:.0f} req/s, limit {:.0f} %"
+                values = (survivors, load * 100, demand_rps, self._limit * 100)
+                return Reason("survivors", text, values)
         if observation.utilisation and not observation.unmeasured:
             cpu = sum(observation.utilisation) / survivors
             if cpu > self._limit:
-                return Reason("survivors", f"{survivors} left would use {percent(cpu)} of their CPU, {limit}")
+                text = "{} left would use {:.0f} % of their CPU, limit {:.0f} %"
+                return Reason("survivors", text, (survivors, cpu * 100, self._limit * 100))
         return None

@@ -25,6 +25,8 @@ ZERO_GRACE_S = 30.0
 
 Metric = Literal["rps", "concurrency"]
 
+_SHOWN = "{} s: {:.0f} {} -> {}, {} s: {:.0f} -> {} at {:.0f} a replica"
+
 
 class Kpa:
     """The KPA of one revision. State: since when it panics, and the running maximum of that time."""
@@ -59,7 +61,7 @@ class Kpa:
         """Decide every 2 s, hold in between, and while nothing is known of the metric."""
         now, current = observation.now, observation.wanted
         if self._cadence.due(now) is None:
-            return self._answer(observation, current, None, Reason("between-ticks", f"holding {current}"))
+            return self._answer(observation, current, None, Reason("between-ticks", "holding {}", (current,)))
         if not self._started:
             self._started = True
             if observation.ready > 1:
@@ -70,28 +72,23 @@ class Kpa:
         if stable is None or panic is None or each is None:
             what = "capacity of a replica" if each is None else "load"
             return self._answer(
-                observation, current, None, Reason("no-metrics", f"{what} unknown, holding {current}")
+                observation, current, None, Reason("no-metrics", "{} unknown, holding {}", (what, current))
             )
         ready = max(1, observation.ready)
         want_stable, want_panic = math.ceil(stable / each), math.ceil(panic / each)
         least, most = math.floor(ready / MOST_DOWN), math.ceil(MOST_UP * ready)
         unit = "req/s" if self._metric == "rps" else "requests in flight"
-        shown = (
-            f"{PANIC_S} s: {panic:.0f} {unit} -> {want_panic}, {STABLE_S} s: {stable:.0f} -> {want_stable} "
-            f"at {each:.0f} a replica"
-        )
+        shown = (PANIC_S, panic, unit, want_panic, STABLE_S, stable, want_stable, each)
         self._panic(now, want_panic / ready >= PANIC_THRESHOLD)
         desired = min(max(want_stable, least), most)
         if self._panic_at is None:
-            reason = Reason(
-                "stable", f"{shown}; stable window decides, clamped to {least}..{most}: {desired}"
-            )
+            text = _SHOWN + "; stable window decides, clamped to {}..{}: {}"
+            reason = Reason("stable", text, (*shown, least, most, desired))
         else:
             self._panic_most = max(self._panic_most, desired, min(max(want_panic, least), most))
             desired = self._panic_most
-            reason = Reason(
-                "panic", f"{shown}; panicking since {now - self._panic_at:.0f} s, never below {desired}"
-            )
+            text = _SHOWN + "; panicking since {:.0f} s, never below {}"
+            reason = Reason("panic", text, (*shown, now - self._panic_at, desired))
         return self._answer(observation, self._graceful(now, desired), max(stable, panic), reason)
 
     def _measure(self, observation: Observation) -> tuple[float | None, float | None, float | None]:
@@ -132,8 +129,8 @@ class Kpa:
         wanted = observation.bounded(desired)
         reasons = [reason]
         if wanted != desired:
-            bounds = f"{observation.min_replicas}..{observation.max_replicas}"
-            reasons.insert(0, Reason("bounds", f"{desired} is outside {bounds}"))
+            bounds = (desired, observation.min_replicas, observation.max_replicas)
+            reasons.insert(0, Reason("bounds", "{} is outside {}..{}", bounds))
         if self._metric != "rps" or demand is None:
             demand = observation.rate(PANIC_S)
         return Decision(
@@ -142,5 +139,5 @@ class Kpa:
             wanted=wanted,
             previous=observation.wanted,
             reasons=tuple(reasons),
-            counterfactual=counterfactual(observation, wanted, demand, queue_bound=self._queue_bound),
+            otherwise=counterfactual(observation, wanted, demand, queue_bound=self._queue_bound),
         )

@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 
 from services.autoscaler.counterfactual import counterfactual
-from services.autoscaler.decision import Decision, Reason, percent
-from services.autoscaler.observation import Observation
+from services.autoscaler.decision import Decision, Reason
+from services.autoscaler.observation import GAP_S, Observation
 from services.autoscaler.policies.descent import Descent
 from services.autoscaler.policies.reactive import Need, reactive_floor
-
-GAP_S = 5
-"""Seconds without one known count after which the metric is taken for dead and everything is held."""
 
 FRESH_TICKS = 3
 """Ticks after which a forecast is not used any more, unless told otherwise: each tick or so brings one."""
@@ -69,10 +66,12 @@ class Predictive:
         """Weigh forecast, last seconds, backlog and measured CPU; the highest need decides."""
         current = observation.wanted
         hot = self._heat(observation)
-        if not observation.known(GAP_S):
+        if observation.outage:
             self._descent.forget()
-            text = f"no count arrived in the last {GAP_S} s: the metric is dead, holding {current}"
-            return self._answer(observation, current, None, None, Reason("metric-gap", text))
+            text = "no count arrived in the last {} s: the metric is dead, holding {}"
+            return self._answer(
+                observation, current, None, None, Reason("metric-gap", text, (GAP_S, current))
+            )
         forecast = self._forecast(observation)
         remarks = [
             part for part in (forecast, self._unmeasured_start(observation)) if isinstance(part, Reason)
@@ -83,14 +82,14 @@ class Predictive:
         needs = [need for need in (ahead, floor, hot) if need is not None]
         if not needs:
             self._descent.forget()
-            text = f"the capacity of a replica is not known, holding {current}"
-            return self._answer(observation, current, None, None, Reason("no-capacity", text), *remarks)
+            reason = Reason("no-capacity", "the capacity of a replica is not known, holding {}", (current,))
+            return self._answer(observation, current, None, None, reason, *remarks)
         # The CPU's share says how hot the replicas are and not how much load there is.
         demand = max((need.rate_rps for need in (ahead, floor) if need is not None), default=None)
         top = max(needs, key=lambda need: need.replicas)
         raw = math.ceil(top.replicas - 1e-9)
         need = observation.bounded(raw)
-        why = Reason(top.reason.code, f"{top.reason.text} -> {raw}")
+        why = Reason(top.reason.code, top.reason.template + " -> {}", (*top.reason.values, raw))
         hold_s = self._hold_s(observation)
         self._descent.remember(observation.now, need, hold_s)
         if need >= current:
@@ -101,23 +100,24 @@ class Predictive:
     def _forecast(self, observation: Observation) -> Need | Reason | None:
         """What the forecast asks for, or why it is not used; None while no replica's capacity is known."""
         forecast, capacity = observation.forecast, observation.capacity_rps
-        blind = f"the last seconds decide, at {percent(min(self._target, BLIND_UTILISATION))}"
+        blind = min(self._target, BLIND_UTILISATION) * 100
         if forecast is None:
-            return Reason("no-forecast", f"no forecast yet: {blind}")
+            return Reason("no-forecast", "no forecast yet: the last seconds decide, at {:.0f} %", (blind,))
         age = forecast.age_s(observation.now)
         # One from the future comes from a clock that was set back, and speaks of another time.
         if not -self._max_age_s <= age <= self._max_age_s:
-            return Reason("stale-forecast", f"the forecast is {age:.0f} s old: {blind}")
+            text = "the forecast is {:.0f} s old: the last seconds decide, at {:.0f} %"
+            return Reason("stale-forecast", text, (age, blind))
         if capacity is None:
             return None
         lead, now = self._lead_s(observation), max(0.0, age)
         peak = forecast.peak(now, now + lead, self._quantile)
         each = capacity * self._target
         text = (
-            f"forecast q{self._quantile:g} over the next {lead:.1f} s is {peak:.0f} req/s; "
-            f"a replica serves {each:.0f} req/s at {percent(self._target)}"
+            "forecast q{:g} over the next {:.1f} s is {:.0f} req/s; a replica serves {:.0f} req/s at {:.0f} %"
         )
-        return Need(peak / each, peak, Reason("forecast", text))
+        values = (self._quantile, lead, peak, each, self._target * 100)
+        return Need(peak / each, peak, Reason("forecast", text, values))
 
     def _heat(self, observation: Observation) -> Need | None:
         """What the measured CPU asks for after two ticks above the target: the capacity was overrated."""
@@ -128,14 +128,15 @@ class Predictive:
         self._hot_ticks += 1
         if self._hot_ticks < _HOT_TICKS:
             return None
-        text = f"{observation.ready} ready use {percent(mean)} of their CPU, target {percent(self._target)}"
-        return Need(observation.ready * mean / self._target, 0.0, Reason("cpu", text))
+        text = "{} ready use {:.0f} % of their CPU, target {:.0f} %"
+        values = (observation.ready, mean * 100, self._target * 100)
+        return Need(observation.ready * mean / self._target, 0.0, Reason("cpu", text, values))
 
     def _unmeasured_start(self, observation: Observation) -> Reason | None:
         if observation.start_delay_s is not None:
             return None
-        text = f"no start of a replica was measured yet, assuming {UNKNOWN_START_DELAY_S:.0f} s"
-        return Reason("start-delay-unknown", text)
+        text = "no start of a replica was measured yet, assuming {:.0f} s"
+        return Reason("start-delay-unknown", text, (UNKNOWN_START_DELAY_S,))
 
     def _delay_s(self, observation: Observation) -> float:
         return UNKNOWN_START_DELAY_S if observation.start_delay_s is None else observation.start_delay_s
@@ -157,14 +158,14 @@ class Predictive:
     ) -> Decision:
         bounded = observation.bounded(wanted)
         if bounded != wanted:
-            bounds = f"{observation.min_replicas}..{observation.max_replicas}"
-            reasons = (*reasons, Reason("bounds", f"{wanted} is outside {bounds}: {bounded}"))
+            values = (wanted, observation.min_replicas, observation.max_replicas, bounded)
+            reasons = (*reasons, Reason("bounds", "{} is outside {}..{}: {}", values))
         return Decision(
             t=observation.now,
             policy=self.name,
             wanted=bounded,
             previous=observation.wanted,
             reasons=reasons,
-            counterfactual=counterfactual(observation, bounded, demand, queue_bound=self._queue_bound),
+            otherwise=counterfactual(observation, bounded, demand, queue_bound=self._queue_bound),
             forecast_rps=None if ahead is None else ahead.rate_rps,
         )

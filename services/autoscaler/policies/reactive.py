@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from services.autoscaler.decision import Reason, percent
+from services.autoscaler.decision import Reason
 from services.autoscaler.observation import Observation
 
 RECENT_S = 6
@@ -34,26 +34,23 @@ def reactive_floor(observation: Observation, *, utilisation: float, drain_s: flo
     if recent is None or capacity is None:
         return None
     each = capacity * utilisation
-    at = f"a replica serves {each:.0f} req/s at {percent(utilisation)}"
-    needs = [
-        Need(
-            recent / each,
-            recent,
-            Reason("recent-load", f"the last {RECENT_S} s brought {recent:.0f} req/s; {at}"),
-        )
-    ]
+    at = (each, utilisation * 100)
+    text = "the last {} s brought {:.0f} req/s; a replica serves {:.0f} req/s at {:.0f} %"
+    most = Need(recent / each, recent, Reason("recent-load", text, (RECENT_S, recent, *at)))
     burst = burst_rate(observation)
     if burst > recent:
-        text = f"the last {BURST_S} s brought at least {burst:.0f} req/s beyond chance; {at}"
-        needs.append(Need(burst / each, burst, Reason("burst", text)))
+        text = "the last {} s brought at least {:.0f} req/s beyond chance; a replica serves {:.0f} req/s at {:.0f} %"
+        most = Need(burst / each, burst, Reason("burst", text, (BURST_S, burst, *at)))
     if observation.queue > 0:
         load = max(recent, burst) + observation.queue / drain_s
-        text = (
-            f"{observation.queue:.0f} requests wait; {load:.0f} req/s serve what comes and rid us of them "
-            f"in {drain_s:.0f} s; a replica serves {capacity:.0f} at most"
-        )
-        needs.append(Need(load / capacity, load, Reason("backlog", text)))
-    return max(needs, key=lambda need: need.replicas)
+        if load / capacity > most.replicas:
+            text = (
+                "{:.0f} requests wait; {:.0f} req/s serve what comes and rid us of them in {:.0f} s; "
+                "a replica serves {:.0f} at most"
+            )
+            values = (observation.queue, load, drain_s, capacity)
+            most = Need(load / capacity, load, Reason("backlog", text, values))
+    return most
 
 
 def burst_rate(observation: Observation) -> float:

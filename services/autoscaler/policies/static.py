@@ -25,16 +25,17 @@ class Static:
     def decide(self, observation: Observation) -> Decision:
         """Return the same count, whatever was observed."""
         wanted = observation.bounded(self.replicas)
-        text = f"fixed at {self.replicas} by setting"
+        reason = Reason("fixed", "fixed at {} by setting", (self.replicas,))
         if wanted != self.replicas:
-            text += f", bounds {observation.min_replicas}..{observation.max_replicas} make it {wanted}"
+            bounds = (self.replicas, observation.min_replicas, observation.max_replicas, wanted)
+            reason = Reason("fixed", "fixed at {} by setting, bounds {}..{} make it {}", bounds)
         return Decision(
             t=observation.now,
             policy=self.name,
             wanted=wanted,
             previous=observation.wanted,
-            reasons=(Reason("fixed", text),),
-            counterfactual=counterfactual(
+            reasons=(reason,),
+            otherwise=counterfactual(
                 observation, wanted, observation.rate(RATE_WINDOW_S), queue_bound=self._queue_bound
             ),
         )

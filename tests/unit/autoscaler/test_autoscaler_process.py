@@ -141,7 +141,7 @@ def test_the_policy_can_be_changed_while_it_runs(
         wait_until(lambda: supervisor.scaled == [4])
         assert service.http.get("/v1/policy").json() == {
             "policy": "static:4",
-            "choices": ["predictive", "hpa", "kpa", "static:N"],
+            "choices": ["predictive", "hpa", "kpa", "keda", "persistence", "trend", "static:N"],
         }
         for body, slug in (
             (b'{"policy": "hpaa"}', "unknown-policy"),
@@ -155,7 +155,8 @@ def test_the_policy_can_be_changed_while_it_runs(
             assert reply.status_code == 400
             assert reply.headers["content-type"] == "application/problem+json"
             assert reply.json()["type"] == f"https://foremesh.dev/problems/{slug}"
-        assert "predictive, hpa, kpa, static:N" in service.http.put("/v1/policy", json={"policy": ""}).text
+        refused = service.http.put("/v1/policy", json={"policy": ""}).text
+        assert "predictive, hpa, kpa, keda, persistence, trend, static:N" in refused
         assert service.http.get("/v1/policy").json()["policy"] == "static:4"
 
 
@@ -212,7 +213,7 @@ def test_a_sidecar_that_is_away_costs_the_loop_nothing(
 @pytest.mark.parametrize(
     ("extra", "complaint"),
     [
-        ({"FOREMESH_POLICY": "magic"}, "predictive, hpa, kpa, static:N"),
+        ({"FOREMESH_POLICY": "magic"}, "predictive, hpa, kpa, keda, persistence, trend, static:N"),
         ({"FOREMESH_CONTROL_SOCKET": ""}, "FOREMESH_CONTROL_SOCKET"),
         ({"FOREMESH_MIN_REPLICAS": "5", "FOREMESH_MAX_REPLICAS": "2"}, "above FOREMESH_MAX_REPLICAS 2"),
         ({"FOREMESH_QUANTILE": "1.5"}, "FOREMESH_QUANTILE='1.5'"),

@@ -12,7 +12,7 @@ from services.autoscaler.observation import ForecastView, Observation
 from services.autoscaler.policies import Policy, PolicyOptions, Static, policy_from
 from tests.unit.autoscaler.conftest import T0, seen
 
-SPECS = ["predictive", "hpa", "kpa", "kpa-concurrency", "static:3"]
+SPECS = ["predictive", "hpa", "kpa", "kpa-concurrency", "keda", "persistence", "trend", "static:3"]
 SEEDS = range(25)
 
 
@@ -84,7 +84,7 @@ def test_within_bounds_with_reasons_and_the_same_each_time(spec: str, seed: int)
             assert "nan" not in reason.text
 
 
-@pytest.mark.parametrize("spec", ["predictive", "hpa", "kpa"])
+@pytest.mark.parametrize("spec", ["predictive", "hpa", "kpa", "keda", "persistence", "trend"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_metric_gap_never_scales_down(spec: str, seed: int) -> None:
     policy = made(spec)
@@ -115,7 +115,7 @@ def test_the_known_load_gives_a_counterfactual(spec: str) -> None:
     "spec", ["hpaa", "", "static", "static:", "static:-1", "static:two", "static:²", "hpa:3", "kpa:", "HPA"]
 )
 def test_an_unknown_policy_is_refused_with_the_choices(spec: str) -> None:
-    with pytest.raises(ValueError, match=r"predictive, hpa, kpa, static:N"):
+    with pytest.raises(ValueError, match=r"predictive, hpa, kpa, keda, persistence, trend, static:N"):
         policy_from(spec)
 
 

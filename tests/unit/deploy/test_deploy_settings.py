@@ -50,7 +50,9 @@ def test_replicas_lie_within_their_bounds(wrong: dict[str, Any]) -> None:
     assert MeshSettings(min_replicas=2, replicas=2, max_replicas=2).replicas == 2
 
 
-@pytest.mark.parametrize("policy", ["predictive", "hpa", "kpa", "static:1", "static:12"])
+@pytest.mark.parametrize(
+    "policy", ["predictive", "hpa", "kpa", "keda", "persistence", "trend", "static:1", "static:12"]
+)
 def test_every_policy_that_is_let_through_is_one(policy: str) -> None:
     assert MeshSettings(policy=policy).policy == policy
     policy_from(policy)
