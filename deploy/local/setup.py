@@ -78,7 +78,9 @@ def python_packages(extras: list[str]) -> None:
     site = next((VENV / "lib").glob("python3*/site-packages"))
     (site / "foremesh.pth").write_text(f"{REPO}\n")
     script = VENV / "bin/foremesh"
-    script.write_text(f"#!{PYTHON}\nimport sys\nfrom foremesh.cli import main\nsys.exit(main())\n")
+    # Guarded: the processes of `foremesh lab run` import what started them.
+    start = 'if __name__ == "__main__":\n    sys.exit(main())\n'
+    script.write_text(f"#!{PYTHON}\nimport sys\nfrom foremesh.cli import main\n{start}")
     script.chmod(0o755)
 
 

@@ -1,0 +1,121 @@
+"""The policies that can be compared, each with its knob, and a user's own from a file."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lab.bad_input import BadInput
+from services.autoscaler.policies import Hpa, Keda, Kpa, Persistence, Policy, Predictive, Trend
+from services.autoscaler.policies.foresight import Foresight
+
+TARGETS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+HEADROOMS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
+PRICES = (1.0, 3.0, 9.0, 19.0, 49.0, 199.0)
+
+Told = Literal["nothing", "forecast", "intensity", "load"]
+"""What a policy is told of the future: nothing, the live forecaster's answers, the intensity without noise, or all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A policy by name. knob: what its one setting is called; default: its value; sweep: the values of a front.
+
+    make: a new policy from (value, seconds in a tick, age in seconds beyond which a forecast isn't used).
+    """
+
+    name: str
+    knob: str
+    default: float
+    sweep: tuple[float, ...]
+    told: Told
+    make: Callable[[float, float, float], Policy]
+
+    def setting(self, value: float) -> str:
+        """`knob=value`, as rows say it; empty for a policy without a knob."""
+        return f"{self.knob}={value:g}" if self.knob else ""
+
+
+def quantile_of(price: float) -> float:
+    """The quantile to provide for when a missing replica costs `price` times one that is too many.
+
+    The newsvendor's critical ratio price / (price + 1); raises ValueError unless the price is above zero.
+    """
+    if not (math.isfinite(price) and price > 0):
+        raise ValueError(f"price {price} is not above zero")
+    return price / (price + 1.0)
+
+
+def _predictive(price: float, tick_s: float, max_age_s: float) -> Policy:
+    return Predictive(tick_s=tick_s, quantile=quantile_of(price), forecast_max_age_s=max_age_s)
+
+
+_ALL = (
+    Contender("hpa", "target", 0.7, TARGETS, "nothing", lambda value, tick, age: Hpa(target=value)),
+    # Its target is chosen on the part of the trace before the one that is judged: lab.experiment.
+    Contender("hpa-tuned", "target", math.nan, (), "nothing", lambda value, tick, age: Hpa(target=value)),
+    Contender("kpa", "target", 0.7, TARGETS, "nothing", lambda value, tick, age: Kpa(target=value)),
+    Contender("keda", "target", 0.7, TARGETS, "nothing", lambda value, tick, age: Keda(target=value)),
+    Contender(
+        "persistence",
+        "headroom",
+        0.2,
+        HEADROOMS,
+        "nothing",
+        lambda value, tick, age: Persistence(headroom=value),
+    ),
+    Contender("trend", "headroom", 0.2, HEADROOMS, "nothing", lambda value, tick, age: Trend(headroom=value)),
+    Contender("predictive", "price", 9.0, PRICES, "forecast", _predictive),
+    Contender(
+        "informed",
+        "price",
+        9.0,
+        PRICES,
+        "intensity",
+        lambda value, tick, age: Foresight("informed", tick_s=tick, quantile=quantile_of(value)),
+    ),
+    Contender("oracle", "", math.nan, (), "load", lambda value, tick, age: Foresight("oracle", tick_s=tick)),
+)
+CONTENDERS = {contender.name: contender for contender in _ALL}
+
+
+def contender(spec: str) -> Contender:
+    """The contender of a name, or of `./mine.py:MyPolicy`: a file and a class that is made without arguments.
+
+    Raises ValueError with the choices for an unknown name, BadInput for a file that is not there or holds no such
+    class. A file that breaks when it is run breaks when the policy is made.
+    """
+    if spec in CONTENDERS:
+        return CONTENDERS[spec]
+    path, separator, name = spec.rpartition(":")
+    if not separator or not path.endswith(".py"):
+        raise ValueError(
+            f"policy '{spec}' is not known; choose of {', '.join(CONTENDERS)}, or give a file and its class: "
+            "./mine.py:MyPolicy"
+        )
+    file = Path(path)
+    if not file.is_file():
+        raise BadInput(file, "no such file", "give a policy as ./mine.py:MyPolicy")
+    if not name.isidentifier():
+        raise BadInput(file, "no class is named", "give a policy as ./mine.py:MyPolicy", value=name)
+    return Contender(spec, "", math.nan, (), "forecast", lambda value, tick, age: _users(file, name))
+
+
+def _users(file: Path, name: str) -> Policy:
+    """Run the user's file as a module of its own and make the class."""
+    module_name = f"_lab_policy_{file.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} can't be loaded as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses of the file look themselves up here
+    spec.loader.exec_module(module)
+    if not hasattr(module, name):
+        raise AttributeError(f"{file} has no class {name}")
+    policy: Policy = getattr(module, name)()
+    return policy

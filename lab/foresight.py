@@ -1,0 +1,118 @@
+"""What a policy is told of the future in a simulated run: by the live service's forecaster, or by the load itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.load import Load
+from services.autoscaler.observation import ForecastView
+from services.predictor.champion import CONTEXT_STEPS
+from services.predictor.forecast import HORIZONS, QUANTILES, Forecaster
+
+Floats = NDArray[np.float64]
+
+KNOWN_EVERY_S = 10
+"""Seconds between the instants at which `oracle` and `informed` know the load."""
+
+# Standard normal quantiles of QUANTILES.
+_Z = np.array([-1.645, -0.674, 0.0, 0.674, 1.282, 1.645, 2.326])
+
+
+class Foresight(Protocol):
+    """Forecasts of one run."""
+
+    def view(self, second: int) -> ForecastView | None:
+        """The newest forecast at the start of `second`; None before the first."""
+
+
+class Blind:
+    """Nothing is forecast."""
+
+    def view(self, second: int) -> ForecastView | None:
+        """None."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Issued:
+    """Forecasts of one load, one every `every_s` seconds from second 0 on.
+
+    rates_rps: float32[n, horizon, quantile], NaN where the forecaster had nothing to say.
+    """
+
+    every_s: int
+    step_s: float
+    horizons_s: tuple[float, ...]
+    rates_rps: NDArray[np.float32]
+
+
+class Told:
+    """Reads forecasts that were issued before the run; they depend on the arrivals alone and not on any policy."""
+
+    def __init__(self, issued: Issued, began_at: float) -> None:
+        self._issued = issued
+        self._began_at = began_at
+        self._at = -1
+        self._view: ForecastView | None = None
+
+    def view(self, second: int) -> ForecastView | None:
+        """See Foresight."""
+        at = second // self._issued.every_s
+        if at != self._at:
+            self._at = at
+            rows = self._issued.rates_rps[at]
+            self._view = None
+            if np.isfinite(rows[0, 0]):
+                self._view = ForecastView(
+                    self._began_at + at * self._issued.every_s,
+                    self._issued.step_s,
+                    self._issued.horizons_s,
+                    QUANTILES,
+                    tuple(map(tuple, rows.tolist())),
+                )
+        return self._view
+
+
+def issue(
+    forecaster: Forecaster,
+    load: Load,
+    *,
+    step_s: int,
+    every_s: int,
+) -> Issued:
+    """Ask the forecaster every `every_s` seconds, as the live service does, with windows that end at that second.
+
+    step_s: length of its steps, seconds. Before a step's worth of arrivals is known, nothing is issued.
+    """
+    total = np.concatenate(([0], np.cumsum(np.concatenate((load.before, load.arrivals)))))
+    count = -(-len(load.arrivals) // every_s)
+    rates = np.full((count, len(HORIZONS), len(QUANTILES)), np.nan, dtype=np.float32)
+    for at in range(count):
+        end = len(load.before) + at * every_s
+        steps = min(CONTEXT_STEPS, end // step_s)
+        if steps:
+            edges = total[end - steps * step_s : end + 1 : step_s]
+            history = np.diff(edges).astype(np.float64)
+            forecast = forecaster.forecast(history, float(step_s), load.began_at + at * every_s)
+            rates[at] = forecast.rates_rps
+    return Issued(every_s, float(step_s), tuple(float(h * step_s) for h in HORIZONS), rates)
+
+
+def known(load: Load, *, noise: bool, reach_s: float) -> Issued:
+    """What a clairvoyant is told: the rate itself (`noise`), or its intensity and how far bins stray from it.
+
+    reach_s: seconds ahead that are told. A horizon holds the highest rate of the seconds around it.
+    """
+    rates = load.rates_rps if noise else load.intensity_rps
+    around = np.pad(rates, KNOWN_EVERY_S // 2, mode="edge")
+    highest = np.lib.stride_tricks.sliding_window_view(around, KNOWN_EVERY_S + 1).max(axis=1)
+    horizons = np.arange(0, int(reach_s) + KNOWN_EVERY_S, KNOWN_EVERY_S)
+    starts = np.arange(0, len(rates), KNOWN_EVERY_S)
+    ahead = highest[np.minimum(starts[:, None] + horizons[None, :], len(rates) - 1)]
+    spread = np.zeros_like(ahead) if noise else np.sqrt(load.dispersion * ahead / load.bin_s)
+    told = np.maximum(ahead[:, :, None] + spread[:, :, None] * _Z[None, None, :], 0.0)
+    return Issued(KNOWN_EVERY_S, KNOWN_EVERY_S, tuple(map(float, horizons)), told.astype(np.float32))

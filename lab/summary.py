@@ -1,0 +1,118 @@
+"""Rows of an experiment put together: means over seeds with bootstrap intervals, and fronts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lab.bad_input import BadInput, read_text
+from lab.measures import FIGURES
+
+Row = dict[str, Any]
+
+DRAWS = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Mean of a figure over seeds, and the bootstrap's percentile interval of that mean (LEVEL).
+
+    With one seed the interval is the mean itself: nothing is known of its spread.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All seeds of one policy with one setting on one trace with one start delay.
+
+    figures: by the names of lab.measures.FIGURES; None where no seed had one. failed: tracebacks of seeds that broke.
+    """
+
+    trace: str
+    start_delay_s: float
+    policy: str
+    setting: str
+    default: bool
+    seeds: int
+    figures: dict[str, Interval | None]
+    failed: tuple[str, ...]
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The rows of results.json in a folder; raises BadInput when they are not there or no such rows."""
+    path = folder / "results.json"
+    try:
+        rows = json.loads(read_text(path, "the folder of `foremesh lab run`"))
+        if not isinstance(rows, list) or any(not {"trace", "policy", *FIGURES} <= set(row) for row in rows):
+            raise ValueError("no list of rows")
+    except BadInput:
+        raise
+    except (ValueError, TypeError) as error:
+        raise BadInput(path, f"not the rows of a run ({error})", "run `foremesh lab run` again") from None
+    if not rows:
+        raise BadInput(path, "it holds no rows", "run `foremesh lab run` again")
+    return rows
+
+
+def summaries(rows: Iterable[Row]) -> list[Summary]:
+    """One summary for each trace, start delay, policy and setting, in the order of their first rows.
+
+    What `hpa-tuned` chose is its setting of each trace and start delay.
+    """
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        # A seed whose policy broke before it had a setting belongs to the others.
+        setting = "" if row["policy"] == "hpa-tuned" else row["setting"]
+        groups.setdefault(
+            (row["trace"], row["start_delay_s"], row["policy"], setting, row["default"]), []
+        ).append(row)
+    return [_summary(group) for group in groups.values()]
+
+
+def _summary(rows: Sequence[Row]) -> Summary:
+    first = rows[0]
+    good = [row for row in rows if "error" not in row]
+    figures = {name: interval([row[name] for row in good if row[name] is not None]) for name in FIGURES}
+    return Summary(
+        trace=first["trace"],
+        start_delay_s=first["start_delay_s"],
+        policy=first["policy"],
+        setting=first["setting"],
+        default=first["default"],
+        seeds=len(rows),
+        figures=figures,
+        failed=tuple(row["error"] for row in rows if "error" in row),
+    )
+
+
+def interval(values: Sequence[float]) -> Interval | None:
+    """Mean and bootstrap interval of values; None for none. The same values give the same interval."""
+    if not values:
+        return None
+    known = np.asarray(values, dtype=np.float64)
+    mean = float(known.mean())
+    if len(known) == 1:
+        return Interval(mean, mean, mean)
+    random = np.random.default_rng(0)
+    means = known[random.integers(0, len(known), (DRAWS, len(known)))].mean(axis=1)
+    low, high = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Interval(mean, float(low), float(high))
+
+
+def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those (x, y) that no other beats in both, less being better: by x ascending, y descending."""
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted(points):
+        if not kept or y < kept[-1][1]:
+            kept.append((x, y))
+    return kept

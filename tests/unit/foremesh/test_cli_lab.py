@@ -1,0 +1,269 @@
+"""`foremesh lab`: runs, reports, explanations, and everything that a user may get wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.measures import FIGURES
+from tests.unit.foremesh.conftest import Done
+
+Foremesh = Callable[..., Done]
+
+KEYS = {"trace", "policy", "setting", "default", "start_delay_s", "seed", *FIGURES}
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """Two hours of one-minute bins that swing by half within 40 minutes; the last half hour is judged."""
+    path = tmp_path / "swing.csv"
+    rows = [(at * 60, round(600 + 300 * math.sin(at / 6.4))) for at in range(120)]
+    return written(path, rows)
+
+
+def written(path: Path, rows: list[tuple[Any, Any]]) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("timestamp", "requests"), *rows])
+    return path
+
+
+def ran(foremesh: Foremesh, trace: Path, out: Path, *words: str) -> list[dict[str, Any]]:
+    done = foremesh("lab", "run", "--trace", str(trace), "--out", str(out), "--jobs", "1", *words)
+    assert done.returncode == 0, done.stderr
+    rows: list[dict[str, Any]] = json.loads((out / "results.json").read_text())
+    return rows
+
+
+def test_run_report_and_explain(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    names = "hpa,hpa-tuned,kpa,keda,persistence,trend,predictive,oracle,informed"
+    rows = ran(foremesh, trace, out, "--policies", names, "--start-delay", "15,60", "--seeds", "2")
+    assert all(set(row) == KEYS for row in rows)
+    assert len(rows) == 9 * 2 * 2
+    assert {(row["trace"], row["default"]) for row in rows} == {("swing", True)}
+    assert {row["policy"] for row in rows} == set(names.split(","))
+    oracle = [row for row in rows if row["policy"] == "oracle"]
+    assert max(row["tau_u"] for row in oracle) == 0
+    assert max(row["waste"] for row in oracle) < min(row["waste"] for row in rows if row["policy"] in {"hpa", "kpa"})
+
+    done = foremesh("lab", "report", str(out))
+    assert done.returncode == 0, done.stderr
+    page = (out / "report.html").read_text()
+    assert "plotly.js" in page[:100_000]
+    assert 'src="http' not in page and "src='http" not in page  # nothing is fetched
+    for name in names.split(","):
+        assert name in page
+
+    done = foremesh("lab", "explain", str(out), "--at", "01:40", "--policy", "hpa", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["decision"]["policy"] == "hpa"
+    assert said["decision"]["reasons"][0]["text"]
+    assert (
+        said["taken"]["answered"] + said["taken"]["shed"] == said["held"]["answered"] + said["held"]["shed"]
+    )
+    text = foremesh("lab", "explain", str(out), "--at", "01:40").stdout
+    assert "why" in text
+    assert "held" in text
+
+
+def test_a_sweep_runs_each_policy_over_its_own_knob(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:
+    rows = ran(foremesh, trace, tmp_path / "out", "--policies", "hpa,predictive,oracle", "--sweep")
+    settings = {
+        policy: [row["setting"] for row in rows if row["policy"] == policy]
+        for policy in ("hpa", "predictive")
+    }
+    assert settings["hpa"] == [f"target={value:g}" for value in (0.7, 0.4, 0.5, 0.6, 0.8, 0.9)]
+    assert settings["predictive"][0] == "price=9"
+    assert len(settings["predictive"]) == 6
+    assert [row["setting"] for row in rows if row["policy"] == "oracle"] == [""]
+    assert sum(row["default"] for row in rows) == 3
+    # More room costs more and misses less.
+    hpa = {row["setting"]: row for row in rows if row["policy"] == "hpa"}
+    assert hpa["target=0.4"]["waste"] > hpa["target=0.9"]["waste"]
+    assert hpa["target=0.4"]["tau_u"] < hpa["target=0.9"]["tau_u"]
+
+
+OWN = """
+from dataclasses import dataclass
+from services.autoscaler.decision import Decision, Reason
+
+@dataclass
+class Mine:
+    name: str = "mine"
+    ticks: int = 0
+
+    def decide(self, observation):
+        self.ticks += 1
+        {extra}
+        return Decision(observation.now, self.name, 25, observation.wanted, (Reason("mine", "25 will do"),))
+"""
+
+
+def test_a_policy_of_the_users_own(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text(OWN.format(extra=""))
+    rows = ran(foremesh, trace, tmp_path / "out", "--policies", f"hpa,{own}:Mine")
+    assert [row["policy"] for row in rows] == ["hpa", f"{own}:Mine"]
+    assert rows[1]["pod_hours"] == pytest.approx(12.5, rel=0.01)  # 25 replicas for half an hour
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        (OWN.format(extra="raise KeyError('what I forgot')"), "KeyError: 'what I forgot'"),
+        (OWN.format(extra="return 7"), "AttributeError"),
+        (OWN.format(extra="raise SystemExit(3)"), "SystemExit: 3"),
+        ("class Mine:\n    def __init__(self, needed): pass\n", "TypeError"),
+        ("class Other: pass\n", "has no class Mine"),
+        ("def broken(:\n", "SyntaxError"),
+        ("import nothing_of_that_name\n", "ModuleNotFoundError"),
+    ],
+)
+def test_a_broken_policy_fails_its_own_row_and_not_the_run(
+    foremesh: Foremesh, trace: Path, tmp_path: Path, source: str, complaint: str
+) -> None:
+    own, out = tmp_path / "mine.py", tmp_path / "out"
+    own.write_text(source)
+    rows = ran(foremesh, trace, out, "--policies", f"{own}:Mine,hpa")
+    assert complaint in rows[0]["error"]
+    assert "Traceback" in rows[0]["error"]
+    assert all(rows[0][name] is None for name in FIGURES)
+    assert set(rows[1]) == KEYS
+    assert rows[1]["waste"] is not None
+    assert foremesh("lab", "report", str(out)).returncode == 0
+    assert "Policies that broke" in (out / "report.html").read_text()
+
+
+def test_only_broken_policies_are_a_failure(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text("class Mine:\n    pass\n")
+    done = foremesh(
+        "lab",
+        "run",
+        "--trace",
+        str(trace),
+        "--out",
+        str(tmp_path / "out"),
+        "--policies",
+        f"{own}:Mine",
+        "--jobs",
+        "1",
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def minutes(count: int, **changed: Any) -> list[tuple[Any, Any]]:
+    rows: list[tuple[Any, Any]] = [(at * 60, 300) for at in range(count)]
+    for line, row in changed.items():
+        rows[int(line.removeprefix("line")) - 2] = row
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "remedy"),
+    [
+        (minutes(9, line5=(180, -4)), "line 5", "write a count, 0 or more"),
+        (minutes(9, line5=(180, "many")), "line 5", "write a count, 0 or more"),
+        (minutes(9, line5=(180, "nan")), "line 5", "leave the row out"),
+        (minutes(9, line5=("noon", 3)), "line 5", "write it as seconds"),
+        (minutes(9, line5=(120, 3)), "line 5", "keep one row per bin"),
+        (minutes(9, line5=(30, 3)), "line 5", "sort the rows by time"),
+        (minutes(9, line5=(200, 3)), "line 5", "write one row per bin of one width"),
+        (minutes(1), "1 row", "at least 2 rows"),
+        ([*minutes(5), (90_000, 3)], "line 6", "write bins without requests as rows with 0"),
+        ([(at * 60, 0) for at in range(40)], "no requests", "judge a larger part"),
+        ([(at * 0.5, 9) for at in range(40)], "0.5 s", "whole seconds"),
+        ([], "0 row", "at least 2 rows"),
+    ],
+)
+def test_a_trace_that_cannot_be_used_names_file_line_and_remedy(
+    foremesh: Foremesh, tmp_path: Path, rows: list[tuple[Any, Any]], line: str, remedy: str
+) -> None:
+    path = written(tmp_path / "bad.csv", rows)
+    done = foremesh("lab", "run", "--trace", str(path), "--out", str(tmp_path / "out"), "--policies", "hpa")
+    assert done.returncode == 2
+    for part in (str(path), line, remedy):
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_gap_is_filled_and_said(foremesh: Foremesh, tmp_path: Path) -> None:
+    path = written(tmp_path / "gap.csv", [row for row in minutes(120) if row[0] != 600])
+    done = foremesh(
+        "lab", "run", "--trace", str(path), "--out", str(tmp_path / "out"), "--policies", "hpa", "--jobs", "1"
+    )
+    assert done.returncode == 0
+    assert "1 of 120 bins were missing (the first after line 11)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "complaints"),
+    [
+        (("--policies", "hpa,magic"), ("magic", "predictive", "./mine.py:MyPolicy")),
+        (("--policies", "hpa,hpa"), ("hpa", "twice")),
+        (("--policies", ","), ("--policies", "name one")),
+        (("--policies", "./none.py:Mine"), ("none.py", "no such file", "./mine.py:MyPolicy")),
+        (("--start-delay", "0"), ("--start-delay", "above 0")),
+        (("--start-delay", "-3"), ("--start-delay", "above 0")),
+        (("--start-delay", "15,soon"), ("--start-delay", "soon", "seconds such as 15,30,60")),
+        (("--start-delay", "15,15"), ("--start-delay", "twice")),
+        (("--start-delay", "nan"), ("--start-delay", "above 0")),
+        (("--min", "5", "--max", "4"), ("min 5", "max 4", "min <= max")),
+        (("--policies", "hpa-tuned", "--last", "1"), ("hpa-tuned", "--last 0.25")),
+    ],
+)
+def test_bad_options_name_themselves_and_the_way_out(
+    foremesh: Foremesh, trace: Path, tmp_path: Path, words: tuple[str, ...], complaints: tuple[str, ...]
+) -> None:
+    done = foremesh("lab", "run", "--trace", str(trace), "--out", str(tmp_path / "out"), *words)
+    assert done.returncode == 2
+    for complaint in complaints:
+        assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_trace_two_of_one_name_and_an_out_that_is_a_file(
+    foremesh: Foremesh, trace: Path, tmp_path: Path
+) -> None:
+    done = foremesh("lab", "run", "--trace", str(tmp_path / "none.csv"), "--out", str(tmp_path / "out"))
+    assert (done.returncode, "no such file" in done.stderr) == (2, True)
+    twice = ("--trace", str(trace), "--trace", str(trace))
+    done = foremesh("lab", "run", *twice, "--out", str(tmp_path / "out"))
+    assert (done.returncode, "given twice" in done.stderr) == (2, True)
+    done = foremesh("lab", "run", "--trace", str(trace), "--out", str(trace))
+    assert (done.returncode, "name a folder" in done.stderr) == (2, True)
+
+
+def test_a_folder_without_a_run(foremesh: Foremesh, tmp_path: Path) -> None:
+    for words in (("report", str(tmp_path)), ("explain", str(tmp_path), "--at", "12:00")):
+        done = foremesh("lab", *words)
+        assert done.returncode == 2
+        assert "no such file" in done.stderr
+        assert "foremesh lab run" in done.stderr
+    (tmp_path / "results.json").write_text('[{"trace": "x"}]')
+    done = foremesh("lab", "report", str(tmp_path))
+    assert (done.returncode, "not the rows of a run" in done.stderr) == (2, True)
+
+
+def test_explain_says_what_there_is(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran(foremesh, trace, out, "--policies", "hpa")
+    for words, complaint in (
+        (("--at", "25:99", "--policy", "hpa"), "write 12:34"),
+        (("--at", "05:00", "--policy", "hpa"), "outside of what was judged"),
+        (("--at", "01:40", "--policy", "kpa"), "policies hpa"),
+        (("--at", "01:40", "--policy", "hpa", "--trace", "other"), "swing"),
+        (("--at", "01:40", "--policy", "hpa", "--seed", "7"), "seeds 0..0"),
+    ):
+        done = foremesh("lab", "explain", str(out), *words)
+        assert done.returncode == 2, words
+        assert complaint in done.stderr
+        assert "Traceback" not in done.stderr
