@@ -162,8 +162,8 @@ class Model:
             wanted_outputs.add(TAGS)
         logits, tensors = self._outputs([query.ids for query in queries], sorted(wanted_outputs))
         wanted = min(logits.shape[1], 1 + max(query.top_k for query in queries))
-        best, scores, energies = ranked(logits, wanted)
-        least = self._least
+        best, scores = ranked(logits, wanted)
+        inside = None if self._least is None else energy(logits) >= self._least
         outcomes: list[InferOutcome] = []
         for row, (query, order, score) in enumerate(zip(queries, best, scores, strict=True)):
             named = [
@@ -171,7 +171,7 @@ class Model:
                 for at, value in zip(order[: query.top_k + 1], score, strict=False)
             ]
             first = named[0]
-            if least is None or energies[row] >= least:
+            if inside is None or inside[row]:
                 outcome = Ran(200, first.intent, first.score, named[1:])
             else:
                 outcome = Ran(200, OUT_OF_SCOPE, first.score, named[: query.top_k], in_scope=False)
@@ -256,18 +256,23 @@ def gate(card: Card) -> float | None:
     return None
 
 
-def ranked(logits: NDArray[np.float32], count: int) -> tuple[list[list[int]], list[list[float]], list[float]]:
-    """For each row of `logits` [batch, classes]: the `count` likeliest classes, likeliest first, their probabilities to
-    six digits, and its energy, the log of the sum of its exponentials: high where the model knows such texts (Liu et
-    al. 2020, "Energy-based Out-of-distribution Detection"). Thresholds on cards are of this score."""
-    # A run leaves the caches to the model's weights, so that each call of NumPy costs three times what it does in a
-    # loop of its own: what a probability and the energy share is computed once, and only what is told is divided.
+def energy(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[batch]: the log of the sum of the exponentials of a row, high where the model knows such texts (Liu et al. 2020,
+    "Energy-based Out-of-distribution Detection"). Thresholds on cards are of this score."""
+    top = logits.max(axis=1)
+    found: NDArray[np.float32] = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    return found
+
+
+def ranked(logits: NDArray[np.float32], count: int) -> tuple[list[list[int]], list[list[float]]]:
+    """For each row of `logits` [batch, classes]: its `count` likeliest classes, likeliest first, and how likely they
+    are, to six digits."""
+    # A run leaves the caches to the model's weights, and each call of NumPy then costs three times what it does in a
+    # loop of its own: so they are few, and only what is told is divided.
     best = logits.argsort(axis=1)[:, : -count - 1 : -1]
-    highest = logits.max(axis=1, keepdims=True)
-    shifted = np.exp(logits - highest, dtype=np.float64)
-    total = shifted.sum(axis=1, keepdims=True)
-    scores = (shifted[np.arange(len(logits))[:, None], best] / total).round(6)
-    return best.tolist(), scores.tolist(), (highest + np.log(total))[:, 0].tolist()
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+    scores = shifted[np.arange(len(logits))[:, None], best] / shifted.sum(axis=1, keepdims=True)
+    return best.tolist(), scores.round(6).tolist()
 
 
 def _vocabulary_size(card: Card) -> int:
