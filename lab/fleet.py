@@ -74,6 +74,16 @@ class Fleet:
         """Replicas that were let go and are still there."""
         return len(self._draining)
 
+    @property
+    def moving(self) -> bool:
+        """Whether any replica starts or drains; if not, nothing changes until the next order."""
+        return bool(self._starting or self._draining)
+
+    @property
+    def pods(self) -> int:
+        """All replicas that exist."""
+        return self.ready + len(self._starting) + len(self._draining)
+
     def order(self, second: int, wanted: int) -> None:
         """Start or let go of replicas; those not ready yet go first, the youngest before the others."""
         more = wanted - self.wanted

@@ -23,6 +23,9 @@ ANSWERED, SHED, LATE, LATENCY, BUSY, QUEUE = range(6)
 """Columns of a series: requests answered, shed, answered beyond the SLO; seconds of latency added up over those
 answered; share of the ready replicas' time that was busy; requests in the system at the end of the second."""
 
+CPU_WINDOW_S = 15
+"""Seconds over which a replica's CPU is measured: what Kubernetes' metrics server reports by default."""
+
 BIN_S = 0.001
 """Width of a bin of the histogram of latencies."""
 
@@ -35,7 +38,8 @@ class Queue:
     """State of the queue and what it has answered.
 
     series: float32[n, 6], see the columns above. histogram: int64, answers by latency in bins of BIN_S; the last bin
-    holds what took longer.
+    holds what took longer. in_system: requests that wait or are being answered, a real number. answered_rps, busy:
+    answers per second and the share of busy time of what was served last. cpu: that share over CPU_WINDOW_S.
     """
 
     def __init__(self, server: Server, arrivals: Ints, gaps: Floats, places: Ints) -> None:
@@ -46,7 +50,8 @@ class Queue:
         self.series: Series = np.zeros((len(arrivals), 6), dtype=np.float32)
         self.histogram: Ints = np.zeros(int(longest / BIN_S) + 2, dtype=np.int64)
         self._arrivals, self._gaps, self._places = arrivals, gaps, places
-        self._state = np.zeros(2)
+        self._state = np.zeros(2)  # requests in the system, replicas that served it last
+        self.in_system = self.answered_rps = self.busy = self.cpu = 0.0
         self._numbers = np.array(
             [
                 server.setup_s,
@@ -58,49 +63,28 @@ class Queue:
             ]
         )
 
-    def serve(self, first: int, stop: int, ready: NDArray[np.int32]) -> None:
-        """Serve the seconds [first, stop) with `ready[second]` replicas in each."""
-        _serve(
-            first, stop, self._arrivals, self._gaps, self._places, ready, self._numbers, self._state, self.series,
+    def serve(self, first: int, stop: int, replicas: int) -> None:
+        """Serve the seconds [first, stop) with so many ready replicas."""
+        self.in_system, self.answered_rps, self.busy, self.cpu = _serve(
+            first, stop, replicas, self._arrivals, self._gaps, self._places, self._numbers, self._state, self.series,
             self.histogram,
         )  # fmt: skip
 
-    def mean_busy(self, first: int, stop: int) -> float:
-        """Mean share of busy time of the seconds [first, stop); 0.0 for none."""
-        return float(_mean(self.series, first, stop, BUSY))
-
-    def answered_rps(self, first: int, stop: int) -> float:
-        """Answers per second of the seconds [first, stop); 0.0 for none."""
-        return float(_mean(self.series, first, stop, ANSWERED))
-
-    @property
-    def in_system(self) -> float:
-        """Requests that wait or are being answered, a real number."""
-        return float(self._state[0])
-
 
 @numba.njit(cache=True)
-def _mean(series: Any, first: int, stop: int, column: int) -> float:
-    total = 0.0
-    for second in range(first, stop):
-        total += series[second, column]
-    return total / (stop - first) if stop > first else 0.0
-
-
-@numba.njit(cache=True, fastmath=False)
-def _serve(
-    first: int, stop: int, arrivals: Any, gaps: Any, places: Any, ready: Any, numbers: Any, state: Any, series: Any,
+def _serve(  # noqa: PLR0915 (one loop; compiled calls in it would each copy the state)
+    first: int, stop: int, ready: int, arrivals: Any, gaps: Any, places: Any, numbers: Any, state: Any, series: Any,
     histogram: Any,
-) -> None:  # fmt: skip
+) -> tuple[float, float, float, float]:  # fmt: skip
     setup, each, most, deadline, bound, slo = numbers
     held, before = state[0], state[1]
     last_bin = len(histogram) - 1
+    replicas = float(ready)
+    if replicas < before:
+        # Who drains takes its own part of what is in the system along and answers it.
+        held *= replicas / before
+    answered_sum = busy_sum = 0.0
     for second in range(first, stop):
-        replicas = float(ready[second])
-        if replicas < before:
-            # Who drains takes its own part of what is in the system along and answers it.
-            held *= replicas / before
-        before = replicas
         count, place = arrivals[second], places[second]
         answered = shed = late = 0
         latency_sum = busy = 0.0
@@ -144,4 +128,10 @@ def _serve(
         series[second, 3] = latency_sum
         series[second, 4] = busy / replicas if replicas > 0 else 0.0
         series[second, 5] = held
-    state[0], state[1] = held, before
+        answered_sum += answered
+        busy_sum += series[second, 4]
+    state[0], state[1] = held, replicas
+    cpu, since = 0.0, max(0, stop - CPU_WINDOW_S)
+    for second in range(since, stop):
+        cpu += series[second, 4]
+    return held, answered_sum / (stop - first), busy_sum / (stop - first), cpu / (stop - since)

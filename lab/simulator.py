@@ -21,9 +21,6 @@ from services.autoscaler.policies import Policy
 HISTORY_S = 120
 """Seconds of arrivals that an observation holds, as live."""
 
-CPU_WINDOW_S = 15
-"""Seconds over which a replica's CPU is measured: what Kubernetes' metrics server reports by default."""
-
 Replicas = NDArray[np.int32]
 
 
@@ -87,54 +84,60 @@ def simulate(
     whose tick is to be remembered. Whatever the policy raises comes through.
     """
     seconds = len(load.arrivals)
-    wanted, ready, pods = (np.zeros(seconds, dtype=np.int32) for _ in range(3))
     fleet = Fleet(starts, min(max(begin_with, bounds.least), bounds.most), load.random("starts"))
     queue = Queue(server, load.arrivals, load.gaps, load.places)
     capacity = CapacityEstimate(server.capacity_rps)
     recent = deque(load.before[-HISTORY_S:].tolist(), maxlen=HISTORY_S)
-    steady_since = 0
+    counts: list[tuple[int, int, int, int]] = []  # (second, wanted, ready, pods) of each change
+    steady = False
     witnessed = None
     for second in range(0, seconds, tick_s):
         stop = min(second + tick_s, seconds)
-        fleet.advance(second)
+        moving = fleet.moving
+        if moving:
+            fleet.advance(second)
+        ready = fleet.ready
         # As live: the capacity is learned only while no replica comes or goes.
-        if learns and second - steady_since >= tick_s and fleet.ready:
-            busy, answered = (
-                queue.mean_busy(second - tick_s, second),
-                queue.answered_rps(second - tick_s, second),
-            )
-            capacity.learn(answered, busy, fleet.ready)
-        in_system = queue.in_system
+        if learns and steady and ready:
+            capacity.learn(queue.answered_rps, queue.busy, ready)
         observation = Observation(
             now=load.began_at + second,
             arrivals=tuple(recent),
             wanted=fleet.wanted,
-            ready=fleet.ready,
-            starting=fleet.starting,
-            draining=fleet.draining,
+            ready=ready,
+            starting=fleet.starting if moving else 0,
+            draining=fleet.draining if moving else 0,
             min_replicas=bounds.least,
             max_replicas=bounds.most,
             start_delay_s=fleet.start_delay_s,
             capacity_rps=capacity.rps,
-            in_flight=round(in_system),
-            queue=max(0.0, in_system - fleet.ready),
-            utilisation=(queue.mean_busy(max(0, second - CPU_WINDOW_S), second),) * fleet.ready
-            if second
-            else (),
+            in_flight=round(queue.in_system),
+            queue=max(0.0, queue.in_system - ready),
+            utilisation=(queue.cpu,) * ready if second else (),
             forecast=foresight.view(second),
         )
         decision = policy.decide(observation)
-        if second <= (-1 if witness is None else witness) < stop:
+        if witness is not None and second <= witness < stop:
             witnessed = (observation, decision)
         if decision.wanted != fleet.wanted and not (hold and hold.first <= second < hold.stop):
             # The actuator's bounds hold whatever a policy says.
             fleet.order(second, observation.bounded(decision.wanted))
-        for each in range(second, stop):
-            fleet.advance(each)
-            wanted[each], ready[each] = fleet.wanted, fleet.ready
-            pods[each] = fleet.ready + fleet.starting + fleet.draining
-        if fleet.starting or fleet.draining or ready[second] != ready[stop - 1]:
-            steady_since = stop
-        queue.serve(second, stop, ready)
+            moving = True
+        if moving or not counts:
+            for each in range(second, stop):
+                fleet.advance(each)
+                counts.append((each, fleet.wanted, fleet.ready, fleet.pods))
+                queue.serve(each, each + 1, fleet.ready)
+        else:
+            queue.serve(second, stop, ready)
+        steady = not moving
         recent.extend(load.arrivals[second:stop].tolist())
-    return Run(wanted, ready, pods, queue.series, queue.histogram, witnessed)
+    wanted, ready_at, pods = _by_second(counts, seconds)
+    return Run(wanted, ready_at, pods, queue.series, queue.histogram, witnessed)
+
+
+def _by_second(counts: list[tuple[int, int, int, int]], seconds: int) -> Replicas:
+    """int32[3, seconds] of counts that are noted at their changes."""
+    noted = np.asarray(counts, dtype=np.int32)
+    lasting = np.diff(noted[:, 0], append=seconds)
+    return np.repeat(noted[:, 1:], lasting, axis=0).T

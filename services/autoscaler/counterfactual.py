@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.autoscaler.observation import Observation
 
 
-@dataclass(frozen=True, slots=True)
-class Counterfactual:
+class Counterfactual(NamedTuple):
     """What the step from `previous` to `wanted` replicas avoids or saves; at no step, what one less costs.
 
     demand_rps: requests per second to be served. capacity_rps: requests per second of one replica. queue: requests

@@ -6,7 +6,7 @@ Sentences are put together when they are read: the lab asks for 40,000 decisions
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.autoscaler.counterfactual import Counterfactual
 from services.autoscaler.observation import Observation
@@ -15,8 +15,7 @@ RATE_WINDOW_S = 6
 """Seconds over which the event states the observed rate: KPA's panic window, short enough to show a burst."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """Why: a stable `code` for programs, a `text` with the numbers for people.
 
     template, values: the text before and what is filled into it, as `str.format` does; without values the template

@@ -73,8 +73,17 @@ class ForecastView:
 
         Outside of those given the nearest holds: nothing is extrapolated.
         """
-        by_horizon = [interpolated(quantile, self.quantiles, row) for row in self.rates_rps]
-        return interpolated(horizon_s, self.horizons_s, by_horizon)
+        return interpolated(horizon_s, self.horizons_s, self._by_horizon(quantile))
+
+    def _by_horizon(self, quantile: float) -> list[float]:
+        """The rates at a quantile, one for each horizon."""
+        right = bisect_left(self.quantiles, quantile)
+        if right in (0, len(self.quantiles)):
+            edge = min(right, len(self.quantiles) - 1)
+            return [row[edge] for row in self.rates_rps]
+        low, high = self.quantiles[right - 1], self.quantiles[right]
+        share = (quantile - low) / (high - low)
+        return [row[right - 1] + share * (row[right] - row[right - 1]) for row in self.rates_rps]
 
     def peak(self, from_s: float, to_s: float, quantile: float) -> float:
         """Highest `rate_at` between two horizons.
@@ -82,7 +91,7 @@ class ForecastView:
         This is the maximum of the quantiles, which is at most the quantile of the maximum: the joint law of
         the steps is not in the message.
         """
-        by_horizon = [interpolated(quantile, self.quantiles, row) for row in self.rates_rps]
+        by_horizon = self._by_horizon(quantile)
         # Piecewise linear, so the maximum lies at an end or at a horizon in between.
         inside = [r for h, r in zip(self.horizons_s, by_horizon, strict=True) if from_s < h < to_s]
         ends = (interpolated(end, self.horizons_s, by_horizon) for end in (from_s, to_s))
@@ -143,8 +152,13 @@ class Observation:
 
     def rate(self, seconds: int) -> float | None:
         """Mean requests per second over what is known of the last `seconds` seconds; None if nothing is."""
-        known = self.known(seconds)
-        return sum(known) / len(known) if known else None
+        window = self.arrivals[-seconds:]
+        try:
+            # Without a gap, which is nearly always: policies ask for minutes of seconds at each tick.
+            return sum(window) / len(window) if window else None  # type: ignore[arg-type]
+        except TypeError:
+            known = self.known(seconds)
+            return sum(known) / len(known) if known else None
 
     @property
     def outage(self) -> bool:

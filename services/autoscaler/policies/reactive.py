@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.autoscaler.decision import Reason
 from services.autoscaler.observation import Observation
@@ -14,8 +14,7 @@ _BEYOND_CHANCE = 2.0
 """Standard deviations: a two-second count is believed as far as Poisson noise doesn't explain it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """Replicas that something asks for (a real number: 2.4 replicas), the load behind it, and why."""
 
     replicas: float

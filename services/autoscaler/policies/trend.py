@@ -6,6 +6,8 @@ replica counts, and over the delay that was measured instead of one that is set.
 
 from __future__ import annotations
 
+from operator import mul
+
 from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import GAP_S, Observation
 from services.autoscaler.policies.persistence import UTILISATION, answered
@@ -50,17 +52,20 @@ def line(counts: tuple[int | None, ...], ahead_s: float) -> float:
     `ahead_s` seconds after the end of the last one; never negative. With few known counts, their mean; 0.0 without
     any.
     """
-    n = x_sum = xx_sum = y_sum = xy_sum = 0
-    for x, y in enumerate(counts):
-        if y is not None:
-            n += 1
-            x_sum += x
-            xx_sum += x * x
-            y_sum += y
-            xy_sum += x * y
+    known = [count for count in counts if count is not None]
+    n, y_sum = len(known), sum(known)
     if n < FEWEST:
         return y_sum / n if n else 0.0
-    # Integers until here, so nothing is lost to cancellation.
-    slope = (n * xy_sum - x_sum * y_sum) / (n * xx_sum - x_sum * x_sum)
-    level = (y_sum - slope * x_sum) / n
+    # All of them integers, so nothing is lost to cancellation.
+    if n == len(counts):
+        x_sum, xx_sum, xy_sum = (
+            n * (n - 1) // 2,
+            n * (n - 1) * (2 * n - 1) // 6,
+            sum(map(mul, range(n), known)),
+        )
+    else:
+        at = [x for x, count in enumerate(counts) if count is not None]
+        x_sum, xx_sum, xy_sum = sum(at), sum(map(mul, at, at)), sum(map(mul, at, known))
+    slope: float = (n * xy_sum - x_sum * y_sum) / (n * xx_sum - x_sum * x_sum)
+    level: float = (y_sum - slope * x_sum) / n
     return max(0.0, level + slope * (len(counts) - 0.5 + ahead_s))

@@ -18,7 +18,8 @@ def queue(arrivals: list[int], server: Server, seed: int = 0) -> Queue:
 
 def served(arrivals: list[int], ready: list[int], server: Server, seed: int = 0) -> Queue:
     made = queue(arrivals, server, seed)
-    made.serve(0, len(arrivals), np.asarray(ready, dtype=np.int32))
+    for second, replicas in enumerate(ready):
+        made.serve(second, second + 1, replicas)
     return made
 
 
@@ -33,8 +34,8 @@ def test_a_lone_request_takes_one_over_the_capacity() -> None:
 def test_below_the_capacity_busy_time_is_rate_over_capacity() -> None:
     # 50 req/s on 20 replicas of 5 req/s: half of the time; nobody waits.
     made = served([50] * 600, [20] * 600, Server(capacity_rps=5))
-    assert made.mean_busy(10, 600) == pytest.approx(0.5, abs=0.01)
-    assert made.answered_rps(0, 600) == 50
+    assert made.series[10:, BUSY].mean() == pytest.approx(0.5, abs=0.01)
+    assert made.series[:, ANSWERED].mean() == 50
     assert made.series[:, SHED].sum() == 0
     assert made.series[:, LATENCY].sum() / (50 * 600) == pytest.approx(0.2, abs=0.005)
 
@@ -44,9 +45,9 @@ def test_batches_serve_more_than_lone_requests_could_and_no_more_than_full_ones(
     full = server.max_batch / (server.setup_s + server.max_batch * server.each_s)
     assert full == pytest.approx(8 / (0.04 + 8 * 0.16))
     made = served([200] * 120, [20] * 120, server)  # 200 req/s where 100 are the capacity and 121 the most
-    assert made.answered_rps(60, 120) == pytest.approx(20 * full, rel=0.01)
+    assert made.series[60:, ANSWERED].mean() == pytest.approx(20 * full, rel=0.01)
     assert made.series[60:, SHED].sum() == pytest.approx(60 * (200 - 20 * full), rel=0.02)
-    assert made.mean_busy(60, 120) == pytest.approx(1.0, abs=1e-3)
+    assert made.series[60:, BUSY].mean() == pytest.approx(1.0, abs=1e-3)
 
 
 def test_what_would_wait_beyond_the_deadline_is_shed_and_nothing_answered_waited_longer() -> None:
@@ -79,23 +80,26 @@ def test_answers_beyond_the_slo_are_counted() -> None:
 
 def test_a_replica_that_goes_takes_its_share_along() -> None:
     made = queue([300, 0], Server(capacity_rps=5, deadline_s=10))
-    made.serve(0, 1, np.asarray([10, 10], dtype=np.int32))
+    made.serve(0, 1, 10)
     before = made.in_system
-    made.serve(1, 2, np.asarray([10, 5], dtype=np.int32))
+    made.serve(1, 2, 5)
     assert before > 100
     # Half of it is drained elsewhere; five replicas serve at most 5 x 6.06 req/s of the other half.
     assert made.in_system == pytest.approx(before / 2 - 5 * 8 / 1.32, abs=3)
 
 
 def test_one_second_at_a_time_or_all_at_once_is_the_same() -> None:
-    arrivals, ready = [30, 0, 80, 50, 10], np.asarray([4, 4, 3, 9, 9], dtype=np.int32)
+    arrivals = [30, 0, 80, 50, 10]
     whole, parts = queue(arrivals, Server()), queue(arrivals, Server())
-    whole.serve(0, 5, ready)
+    whole.serve(0, 5, 4)
     for second in range(5):
-        parts.serve(second, second + 1, ready)
+        parts.serve(second, second + 1, 4)
     assert np.array_equal(whole.series, parts.series)
     assert np.array_equal(whole.histogram, parts.histogram)
-    assert whole.series[4, QUEUE] == np.float32(whole.in_system)
+    assert whole.series[4, QUEUE] == np.float32(whole.in_system) == np.float32(parts.in_system)
+    assert whole.answered_rps == whole.series[:, ANSWERED].mean()
+    assert whole.cpu == pytest.approx(whole.series[:, BUSY].mean()) == pytest.approx(whole.busy)
+    assert parts.busy == pytest.approx(whole.series[4, BUSY])
     assert np.all((whole.series[:, BUSY] >= 0) & (whole.series[:, BUSY] <= 1 + 1e-6))
 
 
