@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foremesh.lab_show import explain, report
+from foremesh.mesh import Failed
 from foremesh.options import FAILED, USAGE, Json, exits
 
 if TYPE_CHECKING:
@@ -101,6 +103,8 @@ def run(
 
     Exit codes: 0 done, 1 every row failed, 2 a file or option was wrong.
     """
+    from concurrent.futures.process import BrokenProcessPool  # noqa: PLC0415
+
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -136,26 +140,34 @@ def run(
         raise typer.Exit(USAGE) from None
     for note in notes:
         console.print(f"  {note}", markup=False)
+    began = time.monotonic()
     with _bar(console) as progress:
         task = progress.add_task("runs")
-        rows = run_all(
-            experiment,
-            out,
-            jobs=jobs or os.cpu_count() or 1,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        try:
+            rows = run_all(
+                experiment,
+                out,
+                jobs=jobs or os.cpu_count() or 1,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        except BrokenProcessPool:
+            raise Failed(
+                "a process of the run died (out of memory, or a policy that ends its process); try fewer --jobs"
+            ) from None
+    took_s = time.monotonic() - began
     broken = [row for row in rows if "error" in row]
     for row in broken[:3]:
         console.print(f"{row['policy']} on {row['trace']} failed:\n{row['error']}", markup=False)
     if json:
         print(jsonlib.dumps(rows))
     else:
-        from lab.results_table import results_table  # noqa: PLC0415
+        from lab.results_table import results_tables  # noqa: PLC0415
 
-        Console(highlight=False).print(results_table(rows))
-        console.print(
-            f"{len(rows)} rows in {out / 'results.json'}; see them: foremesh lab report {out}", markup=False
-        )
+        for table in results_tables(rows):
+            Console(highlight=False).print(table, "")
+        where = out / "results.json"
+        said = f"{len(rows)} rows in {took_s:.0f} s: {where}; see them: foremesh lab report {out}"
+        console.print(said, markup=False)
     if len(broken) == len(rows):
         raise typer.Exit(FAILED)
 

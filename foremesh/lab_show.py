@@ -22,13 +22,15 @@ Folder = Annotated[Path, typer.Argument(help="Folder that `foremesh lab run --ou
 def report(folder: Folder, json: Json = False) -> None:
     """Write DIR/report.html: fronts of waste against misses, the hardest hours second by second, tables.
 
-    The page needs nothing but a browser: no network, no other file. `--json` prints its path and the summaries.
+    The page needs nothing but a browser: no network, no other file. `--json` prints its path,
+    the summaries and the comparisons at equal misses and at the defaults.
 
     Example: foremesh lab report results
 
     Exit codes: 0 written, 2 DIR holds no run.
     """
     from lab.bad_input import BadInput  # noqa: PLC0415 (numpy is slow to import)
+    from lab.comparison import at_default, at_equal_miss  # noqa: PLC0415
     from lab.report import write_report  # noqa: PLC0415
     from lab.summary import read_rows, summaries  # noqa: PLC0415
 
@@ -37,8 +39,14 @@ def report(folder: Folder, json: Json = False) -> None:
     except BadInput as e:
         raise _usage(e) from None
     if json:
-        found = [asdict(one) for one in summaries(read_rows(folder))]
-        print(jsonlib.dumps({"report": str(path), "summaries": found}))
+        found = summaries(read_rows(folder))
+        document = {
+            "report": str(path),
+            "summaries": [asdict(one) for one in found],
+            "at_equal_miss": [asdict(one) for one in at_equal_miss(found)],
+            "at_default": [asdict(one) for one in at_default(found)],
+        }
+        print(jsonlib.dumps(document))
     else:
         print(path)
 
@@ -70,13 +78,13 @@ def explain(
     except (BadInput, ValueError) as e:
         raise _usage(e) from None
     if json:
-        print(jsonlib.dumps(document(found)))
+        print(jsonlib.dumps(as_document(found)))
         return
     for line in lines(found):
         print(line)
 
 
-def document(found: Explanation) -> dict[str, Any]:
+def as_document(found: Explanation) -> dict[str, Any]:
     """What `--json` prints."""
     return {
         "trace": found.trace,

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lab.summary import Summary, front
+from lab.summary import CLAIRVOYANT, Summary, front
 
 COLOURS = {
     "hpa": "#4c78a8", "hpa-tuned": "#9ecae9", "kpa": "#f58518", "keda": "#ffbf79", "persistence": "#79706e",
@@ -37,7 +37,8 @@ def fronts(summaries: Sequence[Summary], trace: str, start_delay_s: float) -> go
             of = [one for one in here if one.policy == policy and one.figures["waste"] and one.figures[miss]]
             if of:
                 figure.add_trace(_line(of, miss, policy, palette[policy], column == 1), row=1, col=column)
-        best = front([_point(one, miss) for one in here if one.figures["waste"] and one.figures[miss]])
+        known = [one for one in here if one.figures["waste"] and one.figures[miss]]
+        best = front([_point(one, miss) for one in known if one.policy not in CLAIRVOYANT])
         figure.add_trace(
             go.Scatter(
                 x=[x for x, _ in best], y=[y for _, y in best], mode="lines", name="front", showlegend=column == 1,

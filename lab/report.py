@@ -9,15 +9,8 @@ from typing import Any
 
 from lab.bad_input import BadInput, read_text
 from lab.charts import fronts, hardest_hours
-from lab.summary import Interval, Summary, read_rows, summaries
-
-SHARES = {"theta_u", "theta_o", "tau_u", "tau_o", "waste", "slo_violation"}
-LABELS = {
-    "waste": "waste", "tau_u": "too few (τ<sub>U</sub>)", "tau_o": "too many (τ<sub>O</sub>)",
-    "theta_u": "θ<sub>U</sub>", "theta_o": "θ<sub>O</sub>", "slo_violation": "beyond SLO",
-    "scale_out_delay_late_s": "scale-out late, s", "scale_out_delay_all_s": "scale-out all, s", "p50_ms": "p50, ms",
-    "p95_ms": "p95, ms", "p99_ms": "p99, ms", "pod_hours": "pod-hours", "churn": "churn, 1/h",
-}  # fmt: skip
+from lab.report_tables import defaults, equal_misses, figures
+from lab.summary import Summary, read_rows, summaries
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1180px;padding:24px;color:#222;background:#fff}
@@ -45,49 +38,60 @@ def page(found: list[Summary], shown: dict[str, Any], asked: dict[str, Any]) -> 
     """The page as text; found: summaries of all rows, shown: timelines, asked: the experiment."""
     from plotly.offline import get_plotlyjs  # noqa: PLC0415 (four megabytes)
 
-    parts = [
+    return "\n".join([
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width,initial-scale=1'>",
         f"<title>Foremesh lab</title><style>{_STYLE}</style><script>{get_plotlyjs()}</script>",
-        "<h1>Scaling policies compared</h1>",
-        f"<p>{_said(asked, found)}</p>",
+        f"<h1>Scaling policies compared</h1><p>{_said(asked, found)}</p>",
         *_failures(found),
-    ]
-    traces = list(dict.fromkeys(one.trace for one in found))
+        *_fronts(found),
+        *_hardest_hours(found, shown),
+        *equal_misses(found),
+        *defaults(found),
+        *_tables(found),
+    ])  # fmt: skip
+
+
+def _fronts(found: list[Summary]) -> list[str]:
+    text = (
+        "Down and to the left is better. A line is a policy over its own knob, the large mark its default; the grey "
+        "band is what no setting beats in both of any policy that doesn't know the future. What never missed stands at "
+        "0.001 %. Bars are bootstrap intervals of the mean over seeds."
+    )
+    parts = [f"<h2>Fronts</h2><p>{text}</p>"]
     delays = list(dict.fromkeys(one.start_delay_s for one in found))
+    for trace in dict.fromkeys(one.trace for one in found):
+        for delay in delays:
+            picture = _picture(fronts(found, trace, delay))
+            parts.append(_folded(f"{trace}, start delay {delay:g} s", picture, delay == delays[0]))
+    return parts
+
+
+def _hardest_hours(found: list[Summary], shown: dict[str, Any]) -> list[str]:
+    text = (
+        "Three hours around the steepest rise, first seed, each policy at its default. Click a name to show or hide "
+        "it; drag to zoom. A forecast is drawn at the time it is about, as it was made one start delay before."
+    )
+    parts = [f"<h2>The hardest hours</h2><p>{text}</p>"] if shown else []
     policies = list(dict.fromkeys(one.policy for one in found))
-    parts.append("<h2>Fronts</h2><p>Down and to the left is better. A line is a policy over its own knob, the large "
-                 "mark its default; the grey band is what no setting of any policy beats in both. What never missed "
-                 "stands at 0.001 %. Bars are bootstrap intervals of the mean over seeds.</p>")  # fmt: skip
-    for trace in traces:
-        for delay in delays:
-            parts.append(
-                _folded(
-                    f"{trace}, start delay {delay:g} s",
-                    _picture(fronts(found, trace, delay)),
-                    delay == delays[0],
-                )
-            )
-    if shown:
-        parts.append("<h2>The hardest hours</h2><p>Three hours around the steepest rise, first seed, each policy at "
-                     "its default. Click a name to show or hide it; drag to zoom. A forecast is drawn at the time it "
-                     "is about, as it was made one start delay before.</p>")  # fmt: skip
-    for trace in traces:
-        for at, (delay_text, timeline) in enumerate(shown.get(trace, {}).items()):
-            figure = _picture(hardest_hours(timeline, policies))
-            parts.append(_folded(f"{trace}, start delay {delay_text} s", figure, at == 0))
-    parts.append("<h2>Tables</h2><p>Means over seeds, below them the bootstrap interval. The best of what does not "
-                 "know the future is bold.</p>")  # fmt: skip
-    for trace in traces:
-        for delay in delays:
-            here = [one for one in found if (one.trace, one.start_delay_s) == (trace, delay)]
-            parts.append(
-                f"<h3>{html.escape(trace)}, start delay {delay:g} s</h3>{_table([o for o in here if o.default])}"
-            )
-            others = [one for one in here if not one.default]
-            if others:
-                parts.append(f"<details><summary>all other settings</summary>{_table(others)}</details>")
-    return "\n".join(parts)
+    for trace, of_trace in shown.items():
+        for at, (delay, timeline) in enumerate(of_trace.items()):
+            picture = _picture(hardest_hours(timeline, policies))
+            parts.append(_folded(f"{trace}, start delay {delay} s", picture, at == 0))
+    return parts
+
+
+def _tables(found: list[Summary]) -> list[str]:
+    text = "Means over seeds, below them the bootstrap interval. The best of what does not know the future is bold."
+    parts = [f"<h2>Every figure</h2><p>{text}</p>"]
+    for trace, delay in dict.fromkeys((one.trace, one.start_delay_s) for one in found):
+        here = [one for one in found if (one.trace, one.start_delay_s) == (trace, delay)]
+        parts.append(f"<h3>{html.escape(trace)}, start delay {delay:g} s</h3>")
+        parts.append(figures([one for one in here if one.default]))
+        others = [one for one in here if not one.default]
+        if others:
+            parts.append(f"<details><summary>all other settings</summary>{figures(others)}</details>")
+    return parts
 
 
 def _said(asked: dict[str, Any], found: list[Summary]) -> str:
@@ -121,40 +125,6 @@ def _picture(figure: Any) -> str:
 
 def _folded(title: str, body: str, open_: bool) -> str:
     return f"<details{' open' if open_ else ''}><summary>{html.escape(title)}</summary>{body}</details>"
-
-
-def _table(of: list[Summary]) -> str:
-    best = {name: _best(of, name) for name in LABELS}
-    head = "".join(f"<th>{label}" for label in LABELS.values())
-    lines = []
-    for one in of:
-        setting = f" <small>{html.escape(one.setting)}</small>" if one.setting else ""
-        cells = "".join(_cell(name, one.figures[name], best[name]) for name in LABELS)
-        lines.append(f"<tr><td>{html.escape(one.policy)}{setting}{cells}")
-    return f"<div class=wide><table><tr><th>policy{head}{''.join(lines)}</table></div>"
-
-
-def _best(of: list[Summary], name: str) -> float | None:
-    means = [
-        found.mean for one in of if one.policy not in {"oracle", "informed"} and (found := one.figures[name])
-    ]
-    return min(means, default=None)
-
-
-def _cell(name: str, found: Interval | None, best: float | None) -> str:
-    if found is None:
-        return "<td>-"
-    marked = " class=best" if found.mean == best else ""
-    spread = (
-        ""
-        if found.low == found.high
-        else f"<br><small>{_text(name, found.low)} … {_text(name, found.high)}</small>"
-    )
-    return f"<td{marked}>{_text(name, found.mean)}{spread}"
-
-
-def _text(name: str, value: float) -> str:
-    return f"{value * 100:.2f} %" if name in SHARES else f"{value:.1f}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,42 +1,35 @@
-"""The rows of an experiment as one table for people: the defaults, means over seeds."""
+"""The rows of an experiment as tables for people: the defaults, means over seeds, one table a trace."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from lab.summary import Summary, summaries
 
-_COLUMNS = (
-    "waste",
-    "tau_u",
-    "slo_violation",
-    "scale_out_delay_late_s",
-    "scale_out_delay_all_s",
-    "p95_ms",
-    "pod_hours",
-)
-_HEADS = ("waste", "too few", "beyond SLO", "late s", "delay s", "p95 ms", "pod-hours")
+_COLUMNS = {
+    "waste": "waste", "tau_u": "too few", "slo_violation": "beyond SLO", "scale_out_delay_late_s": "late s",
+    "scale_out_delay_all_s": "delay s", "p95_ms": "p95 ms", "pod_hours": "pod-hours",
+}  # fmt: skip
 _SHARES = {"waste", "tau_u", "slo_violation"}
 
 
-def results_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """One line for each trace, start delay and policy at its default setting."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("trace", "start s", "policy", *_HEADS):
-        table.add_column(name, justify="left" if name in {"trace", "policy"} else "right", overflow="fold")
-    for one in summaries(rows):
-        if one.default:
-            table.add_row(
-                one.trace, f"{one.start_delay_s:g}", _name(one), *(_text(one, name) for name in _COLUMNS)
+def results_tables(rows: Sequence[dict[str, Any]]) -> Iterator[Table]:
+    """One table for each trace, one line for each start delay and policy at its default setting."""
+    found = [one for one in summaries(rows) if one.default]
+    for trace in dict.fromkeys(one.trace for one in found):
+        table = Table(title=trace, title_justify="left", box=None, header_style="bold", pad_edge=False)
+        for name in ("policy", "setting", "start s", *_COLUMNS.values()):
+            table.add_column(
+                name, justify="left" if name in {"policy", "setting"} else "right", overflow="fold"
             )
-    return table
-
-
-def _name(one: Summary) -> str:
-    return f"{one.policy} {one.setting}".strip()
+        for one in found:
+            if one.trace == trace:
+                figures = (_text(one, name) for name in _COLUMNS)
+                table.add_row(one.policy, one.setting, f"{one.start_delay_s:g}", *figures)
+        yield table
 
 
 def _text(one: Summary, name: str) -> str:

@@ -109,6 +109,10 @@ def interval(values: Sequence[float]) -> Interval | None:
     return Interval(mean, float(low), float(high))
 
 
+CLAIRVOYANT = {"oracle", "informed"}
+"""Policies that are told what nobody can know: limits to compare with, and never part of a front."""
+
+
 def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Those (x, y) that no other beats in both, less being better: by x ascending, y descending."""
     kept: list[tuple[float, float]] = []
