@@ -58,6 +58,9 @@ def run(
         float,
         typer.Option(help="Share of each trace that is judged; before it is history.", min=0.001, max=1),
     ] = 0.25,
+    days: Annotated[
+        float | None, typer.Option(help="Where that is longer: its busiest so many days.", min=0.001)
+    ] = None,
     capacity: Annotated[
         float, typer.Option(help="Requests/s that keep one replica busy all the time.", min=0.001)
     ] = 5.0,
@@ -124,6 +127,7 @@ def run(
             seeds=seeds,
             sweep=sweep,
             last=last,
+            days=days,
             server=Server(capacity_rps=capacity, deadline_s=deadline_ms / 1e3, slo_s=slo_ms / 1e3),
             starts=Starts(jitter=jitter, failure=failure, drain_s=drain),
             scale=scale,

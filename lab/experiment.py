@@ -15,15 +15,13 @@ import numpy as np
 from lab.contenders import CONTENDERS, TARGETS, Contender, contender
 from lab.fleet import Starts
 from lab.foresight import Blind, Foresight, Issued, Told, issue, known
-from lab.load import Load, load, part, scale_for
+from lab.load import Load, busiest, load, part, scale_for
 from lab.measures import FIGURES, measure, needed
 from lab.server import Server
 from lab.simulator import Bounds, Hold, Run, simulate
 from lab.trace import Trace, read_trace
 from services.autoscaler.policies import Policy
-from services.predictor.champion import Champion
-from services.predictor.lstm import Lstm
-from services.predictor.persistence import Persistence
+from services.predictor.served import served
 
 MEAN_REPLICAS = 20.0
 """Replicas that a trace needs on average when no scale is given: enough that rounding up isn't the whole result."""
@@ -44,9 +42,9 @@ class Experiment:
     """All that was asked for; the same experiment gives the same results bit for bit.
 
     traces: paths. policies: names or `file.py:Class`. last: share (0..1] of each trace that is judged; what comes
-    before is history and for tuning. scale: requests of a run per request of the trace; None: so that MEAN_REPLICAS
-    are needed on average. most: replicas at most; None: twice what the peak needs. step_s: the forecaster's step.
-    forecast_every_s: seconds from one forecast to the next.
+    before is history and for tuning. days: where that is longer, its busiest so many days are. scale: requests of a
+    run per request of the trace; None: so that MEAN_REPLICAS are needed on average. most: replicas at most;
+    None: twice what the peak needs. step_s: the forecaster's step. forecast_every_s: seconds between two forecasts.
     """
 
     traces: tuple[str, ...]
@@ -55,6 +53,7 @@ class Experiment:
     seeds: int = 1
     sweep: bool = False
     last: float = 0.25
+    days: float | None = None
     server: Server = _SERVER
     starts: Starts = _STARTS
     scale: float | None = None
@@ -191,7 +190,7 @@ def _foresight(of: Contender, load: Load, starts: Starts, forecasts: Issued | No
 def issue_forecasts(experiment: Experiment, trace: str, seed: int) -> Issued:
     """What the live service's forecaster says of one load; the same for every policy and start delay."""
     return issue(
-        Champion(Lstm(), Persistence()),
+        served(),
         scene(experiment, trace, seed).load,
         step_s=experiment.step_s,
         every_s=experiment.forecast_every_s,
@@ -208,7 +207,7 @@ def read(path: str) -> Trace:
 def scene(experiment: Experiment, path: str, seed: int) -> Scene:
     """The judged part of a trace under a seed; raises BadInput for the file, ValueError for what can't be judged."""
     trace = read(path)
-    return _scene(experiment, trace, part(trace, 1 - experiment.last, 1.0), seed)
+    return _scene(experiment, trace, judged(experiment, trace), seed)
 
 
 def _scene(experiment: Experiment, trace: Trace, bins: tuple[int, int], seed: int) -> Scene:
@@ -222,12 +221,17 @@ def _scene(experiment: Experiment, trace: Trace, bins: tuple[int, int], seed: in
     return Scene(drawn, bounds, math.ceil(first / _BEGIN_UTILISATION))
 
 
+def judged(experiment: Experiment, trace: Trace) -> tuple[int, int]:
+    """The bins [a, b) of a trace that are judged; raises ValueError where none is left."""
+    bins = part(trace, 1 - experiment.last, 1.0)
+    return bins if experiment.days is None else busiest(trace, bins, experiment.days * 86_400)
+
+
 def scale_of(experiment: Experiment, trace: Trace) -> float:
     """Requests of a run per request of the trace; raises ValueError for a judged part without requests."""
     if experiment.scale is not None:
         return experiment.scale
-    bins = part(trace, 1 - experiment.last, 1.0)
-    return scale_for(trace, bins, MEAN_REPLICAS * experiment.server.planned_rps)
+    return scale_for(trace, judged(experiment, trace), MEAN_REPLICAS * experiment.server.planned_rps)
 
 
 @lru_cache(maxsize=64)
@@ -237,7 +241,7 @@ def tuned_target(experiment: Experiment, path: str, start_delay_s: float) -> flo
     Where no target keeps that, the one that comes nearest. Raises ValueError when nothing lies before.
     """
     trace = read(path)
-    first = part(trace, 1 - experiment.last, 1.0)[0]
+    first = judged(experiment, trace)[0]
     begin = max(0, first - round(TUNED_ON_S / trace.bin_s))
     if first - begin < 1:
         raise ValueError(

@@ -62,6 +62,17 @@ def part(trace: Trace, first: float, stop: float) -> tuple[int, int]:
     return a, b
 
 
+def busiest(trace: Trace, bins: tuple[int, int], seconds: float) -> tuple[int, int]:
+    """The stretch of at most so many seconds with the most requests within the bins [a, b)."""
+    first, stop = bins
+    width = max(1, int(seconds // trace.bin_s))
+    if width >= stop - first:
+        return bins
+    total = np.concatenate(([0.0], np.cumsum(trace.requests[first:stop])))
+    begin = first + int(np.argmax(total[width:] - total[:-width]))
+    return begin, begin + width
+
+
 def scale_for(trace: Trace, bins: tuple[int, int], mean_rps: float) -> float:
     """Factor that gives the bins [a, b) the mean rate `mean_rps`; raises ValueError when they are all zero."""
     mean = float(np.mean(trace.requests[bins[0] : bins[1]])) / trace.bin_s

@@ -11,7 +11,7 @@ from lab.summary import Summary, summaries
 
 _COLUMNS = {
     "waste": "waste", "tau_u": "too few", "slo_violation": "beyond SLO", "scale_out_delay_late_s": "late s",
-    "scale_out_delay_all_s": "delay s", "p95_ms": "p95 ms", "pod_hours": "pod-hours",
+    "scale_out_delay_all_s": "delay s", "p95_ms": "p95 ms",
 }  # fmt: skip
 _SHARES = {"waste", "tau_u", "slo_violation"}
 
@@ -22,9 +22,8 @@ def results_tables(rows: Sequence[dict[str, Any]]) -> Iterator[Table]:
     for trace in dict.fromkeys(one.trace for one in found):
         table = Table(title=trace, title_justify="left", box=None, header_style="bold", pad_edge=False)
         for name in ("policy", "setting", "start s", *_COLUMNS.values()):
-            table.add_column(
-                name, justify="left" if name in {"policy", "setting"} else "right", overflow="fold"
-            )
+            words = name in {"policy", "setting"}
+            table.add_column(name, justify="left" if words else "right", no_wrap=words)
         for one in found:
             if one.trace == trace:
                 figures = (_text(one, name) for name in _COLUMNS)

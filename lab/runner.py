@@ -19,9 +19,8 @@ import numpy as np
 from lab import timeline
 from lab.bad_input import BadInput
 from lab.contenders import contender
-from lab.experiment import Experiment, Setting, issue_forecasts, run_row, scale_of, scene
+from lab.experiment import Experiment, Setting, issue_forecasts, judged, run_row, scale_of, scene
 from lab.foresight import Issued
-from lab.load import part
 from lab.measures import needed
 from lab.trace import read_trace
 
@@ -51,7 +50,7 @@ def check(experiment: Experiment) -> tuple[str, ...]:
         if abs(trace.bin_s - round(trace.bin_s)) > 1e-6:
             raise BadInput(Path(path), f"bins of {trace.bin_s:g} s", "write one row per bin of whole seconds")
         try:
-            first, stop = part(trace, 1 - experiment.last, 1.0)
+            first, stop = judged(experiment, trace)
             scale = scale_of(experiment, trace)
         except ValueError as error:
             raise BadInput(
@@ -65,7 +64,7 @@ def check(experiment: Experiment) -> tuple[str, ...]:
             )
         days = (stop - first) * trace.bin_s / 86_400
         notes.append(
-            f"{trace.name}: the last {stop - first} of {len(trace.requests)} bins of {trace.bin_s:g} s are judged "
+            f"{trace.name}: bins {first}..{stop - 1} of {len(trace.requests)}, {trace.bin_s:g} s each, are judged "
             f"({days:.3g} days), requests scaled by {scale:.4g}"
         )
     return tuple(notes)

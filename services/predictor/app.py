@@ -16,13 +16,11 @@ from services.common.app import create_app
 from services.common.dapr import Dapr, DaprUnavailable, StateItem
 from services.common.logs import logger
 from services.predictor import metrics
-from services.predictor.champion import Champion
 from services.predictor.forecast import Forecast
 from services.predictor.history import History
 from services.predictor.live import Live
-from services.predictor.lstm import Lstm
-from services.predictor.persistence import Persistence
 from services.predictor.seed import read_or_none
+from services.predictor.served import served
 from services.predictor.settings import Settings
 
 STORE = "scaling"
@@ -57,7 +55,7 @@ class Predictor:
         self._dapr = Dapr(settings, connections=8)
         self._live = Live(
             History(settings.history_s, settings.late_s),
-            Champion(Lstm(settings.forecaster), Persistence()),
+            served(settings.forecaster),
             step_s=settings.step_s,
             silence_s=settings.silence_s,
             started=time.monotonic(),

@@ -18,9 +18,9 @@ import numpy as np
 from services.predictor.champion import CONTEXT_STEPS, Champion
 from services.predictor.corpus import TRAINING_SHARE
 from services.predictor.forecast import HORIZONS, Floats
-from services.predictor.lstm import ARTEFACTS, Lstm
-from services.predictor.persistence import Persistence
+from services.predictor.lstm import ARTEFACTS
 from services.predictor.scores import loss
+from services.predictor.served import served
 from services.predictor.traces import BadTrace, read, resample
 
 
@@ -85,7 +85,7 @@ def run(
     trace = read(path)
     counts = resample(trace.counts, factor) if factor > 1 else trace.counts
     step_s = trace.step_s * factor
-    champion = Champion(Lstm(folder), Persistence())
+    champion = served(folder)
 
     def progress(done: int, total: int) -> None:
         if done % 2000 == 0 or done == total:

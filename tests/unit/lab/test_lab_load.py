@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lab.intensity import intensity
-from lab.load import load, part, scale_for
+from lab.load import busiest, load, part, scale_for
 from lab.trace import Trace
 
 
@@ -64,6 +64,13 @@ def test_shares_of_a_trace() -> None:
     assert part(trace([1.0] * 8), 0.75, 1.0) == (6, 8)
     with pytest.raises(ValueError, match="no bin"):
         part(trace([1.0] * 8), 0.99, 1.0)
+
+
+def test_the_busiest_stretch_of_a_part() -> None:
+    of = trace([99.0, 1.0, 2.0, 9.0, 8.0, 1.0, 1.0, 1.0])
+    assert busiest(of, (1, 8), 120.0) == (3, 5)
+    assert busiest(of, (0, 8), 60.0) == (0, 1)
+    assert busiest(of, (1, 8), 1e9) == (1, 8)
 
 
 def test_bins_of_a_fraction_of_a_second_are_refused() -> None:
