@@ -79,6 +79,8 @@ def _serve(  # noqa: PLR0915 (one loop; compiled calls in it would each copy the
     setup, each, most, deadline, bound, slo = numbers
     held, before = state[0], state[1]
     last_bin = len(histogram) - 1
+    lone = setup + each
+    lone_rate = 1.0 / lone
     replicas = float(ready)
     if replicas < before:
         # Who drains takes its own part of what is in the system along and answers it.
@@ -92,31 +94,34 @@ def _serve(  # noqa: PLR0915 (one loop; compiled calls in it would each copy the
         at = 0.0
         for k in range(count + 1):
             now = (gaps[place + k + 1] - gaps[place]) * scale if k < count else 1.0
-            if replicas > 0:
-                # What was in the system at `at` is worked on until `now`.
-                batch = min(most, max(1.0, held / replicas))
-                rate = min(held, replicas) * batch / (setup + each * batch)
-                done = rate * (now - at)
-                if done >= held:
-                    busy += min(held, replicas) * (held / rate if rate > 0 else 0.0)
-                    held = 0.0
-                else:
-                    busy += min(held, replicas) * (now - at)
-                    held -= done
+            if held <= replicas:
+                # Each is answered alone by a replica of its own, and what is done is so at most once.
+                done = min(1.0, (now - at) * lone_rate) * held
+                busy += done * lone
+                held -= done
+            else:
+                batch = min(most, held / replicas) if replicas > 0 else 1.0
+                done = min(held, replicas * batch / (setup + each * batch) * (now - at))
+                busy += replicas * (now - at)
+                held -= done
             at = now
             if k == count:
                 break
-            if replicas == 0:
-                shed += 1
-                continue
-            batch = min(most, max(1.0, (held + 1.0) / replicas))
-            together = setup + each * batch
-            wait = max(0.0, held - replicas + 1.0) * together / (replicas * batch)
-            if wait > deadline or held - replicas >= bound * replicas:
-                shed += 1
-                continue
-            held += 1.0
-            latency = wait + together
+            if held + 1.0 <= replicas:
+                held += 1.0
+                latency = lone
+            else:
+                if replicas == 0:
+                    shed += 1
+                    continue
+                batch = min(most, (held + 1.0) / replicas)
+                together = setup + each * batch
+                wait = (held + 1.0 - replicas) * together / (replicas * batch)
+                if wait > deadline or held - replicas >= bound * replicas:
+                    shed += 1
+                    continue
+                held += 1.0
+                latency = wait + together
             answered += 1
             latency_sum += latency
             if latency > slo:

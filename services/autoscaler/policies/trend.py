@@ -52,20 +52,17 @@ def line(counts: tuple[int | None, ...], ahead_s: float) -> float:
     `ahead_s` seconds after the end of the last one; never negative. With few known counts, their mean; 0.0 without
     any.
     """
-    known = [count for count in counts if count is not None]
-    n, y_sum = len(known), sum(known)
+    n = len(counts)
+    try:
+        # Without a gap, which is nearly always. All of them integers, so nothing is lost to cancellation.
+        y_sum, xy_sum = sum(counts), sum(map(mul, range(n), counts))  # type: ignore[arg-type]
+        x_sum, xx_sum = n * (n - 1) // 2, n * (n - 1) * (2 * n - 1) // 6
+    except TypeError:
+        points = [(x, count) for x, count in enumerate(counts) if count is not None]
+        n, x_sum, xx_sum = len(points), sum(x for x, _ in points), sum(x * x for x, _ in points)
+        y_sum, xy_sum = sum(y for _, y in points), sum(x * y for x, y in points)
     if n < FEWEST:
         return y_sum / n if n else 0.0
-    # All of them integers, so nothing is lost to cancellation.
-    if n == len(counts):
-        x_sum, xx_sum, xy_sum = (
-            n * (n - 1) // 2,
-            n * (n - 1) * (2 * n - 1) // 6,
-            sum(map(mul, range(n), known)),
-        )
-    else:
-        at = [x for x, count in enumerate(counts) if count is not None]
-        x_sum, xx_sum, xy_sum = sum(at), sum(map(mul, at, at)), sum(map(mul, at, known))
     slope: float = (n * xy_sum - x_sum * y_sum) / (n * xx_sum - x_sum * x_sum)
     level: float = (y_sum - slope * x_sum) / n
     return max(0.0, level + slope * (len(counts) - 0.5 + ahead_s))
