@@ -63,6 +63,11 @@ class Experiment:
     step_s: int = 60
     forecast_every_s: int = 30
 
+    def __post_init__(self) -> None:
+        """Raises ValueError naming what makes no sense."""
+        if self.scale is not None and not (math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"--scale {self.scale:g}: give a factor above zero, or leave it out")
+
     def settings(self) -> Iterator[Setting]:
         """Every run that is asked for, those of one load next to each other."""
         for trace in self.traces:

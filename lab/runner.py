@@ -26,6 +26,9 @@ from lab.trace import read_trace
 
 RESULTS, EXPERIMENT, TIMELINES, FORECASTS = "results.json", "experiment.json", "timelines.json", "forecasts"
 
+MOST_REQUESTS = 5e9
+"""Of one run: some minutes of simulation."""
+
 Progress = Callable[[int, int], None]
 """Called with the pieces of work that are done, and with how many there are."""
 
@@ -62,6 +65,10 @@ def check(experiment: Experiment) -> tuple[str, ...]:
                 "hpa-tuned has nothing before the judged part",
                 "judge less than all (--last 0.25)",
             )
+        requests = float(np.sum(trace.requests[first:stop])) * scale
+        if requests > MOST_REQUESTS:
+            remedy = "lower --scale or --capacity, or judge fewer --days"
+            raise BadInput(Path(path), f"{requests:.3g} requests would be simulated in each run", remedy)
         days = (stop - first) * trace.bin_s / 86_400
         notes.append(
             f"{trace.name}: bins {first}..{stop - 1} of {len(trace.requests)}, {trace.bin_s:g} s each, are judged "
@@ -97,20 +104,24 @@ def run(experiment: Experiment, out: Path, *, jobs: int, progress: Progress) -> 
                 waiting[setting.trace, setting.seed].append(index)
             else:
                 start(index)
-        while running:
-            for finished in wait(running, return_when=FIRST_COMPLETED).done:
-                which = running.pop(finished)
-                result = finished.result()
-                if isinstance(which, int):
-                    rows[which], shown = result
-                    _keep(timelines, settings[which], shown)
-                else:
-                    for index in waiting.pop(which):
-                        start(index)
-                done += 1
-                progress(done, total)
-    _write(out / TIMELINES, timelines)
-    _write(out / RESULTS, rows)
+        try:
+            while running:
+                for finished in wait(running, return_when=FIRST_COMPLETED).done:
+                    which = running.pop(finished)
+                    result = finished.result()
+                    if isinstance(which, int):
+                        rows[which], shown = result
+                        _keep(timelines, settings[which], shown)
+                    else:
+                        for index in waiting.pop(which):
+                            start(index)
+                    done += 1
+                    progress(done, total)
+        finally:
+            # Whoever interrupts a long run keeps the rows that are done.
+            pool.shutdown(wait=False, cancel_futures=True)
+            _write(out / TIMELINES, timelines)
+            _write(out / RESULTS, [row for row in rows if row])
     return rows
 
 

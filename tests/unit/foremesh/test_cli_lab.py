@@ -224,6 +224,8 @@ def test_a_gap_is_filled_and_said(foremesh: Foremesh, tmp_path: Path) -> None:
         (("--start-delay", "15,soon"), ("--start-delay", "soon", "seconds such as 15,30,60")),
         (("--start-delay", "15,15"), ("--start-delay", "twice")),
         (("--start-delay", "nan"), ("--start-delay", "above 0")),
+        (("--scale", "0"), ("--scale 0", "above zero")),
+        (("--scale", "1e12"), ("requests would be simulated", "lower --scale")),
         (("--min", "5", "--max", "4"), ("min 5", "max 4", "min <= max")),
         (("--policies", "hpa-tuned", "--last", "1"), ("hpa-tuned", "--last 0.25")),
     ],
