@@ -22,7 +22,8 @@ Folder = Annotated[Path, typer.Argument(help="Folder that `foremesh lab run --ou
 def report(folder: Folder, json: Json = False) -> None:
     """Write DIR/report.html: fronts of waste against misses, the hardest hours second by second, tables.
 
-    The page needs nothing but a browser: no network, no other file. `--json` prints its path,
+    The page needs nothing but a browser: no network, no other file. For a README there are DIR/fronts.svg and
+    DIR/digest.md beside it. `--json` prints its path,
     the summaries and the comparisons at equal misses and at the defaults.
 
     Example: foremesh lab report results

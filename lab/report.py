@@ -9,6 +9,8 @@ from typing import Any
 
 from lab.bad_input import BadInput, read_text
 from lab.charts import fronts, hardest_hours
+from lab.digest import digest
+from lab.picture import fronts_svg
 from lab.report_tables import defaults, equal_misses, figures
 from lab.summary import Summary, read_rows, summaries
 
@@ -24,13 +26,17 @@ pre{background:#f6f6f6;padding:10px;overflow-x:auto;font-size:12px}.best{font-we
 
 
 def write_report(folder: Path) -> Path:
-    """Write report.html beside the results of a run; returns its path. Raises BadInput when there is no run."""
+    """Write report.html beside the results of a run, and for a README fronts.svg and digest.md; returns the path of the
+    first. Raises BadInput when there is no run.
+    """
     rows = read_rows(folder)
     shown = _read(folder / "timelines.json")
     asked = _read(folder / "experiment.json")
     found = summaries(rows)
     path = folder / "report.html"
     path.write_text(page(found, shown, asked), encoding="utf-8")
+    (folder / "fronts.svg").write_text(fronts_svg(found), encoding="utf-8")
+    (folder / "digest.md").write_text(digest(found), encoding="utf-8")
     return path
 
 

@@ -58,6 +58,8 @@ def test_run_report_and_explain(foremesh: Foremesh, trace: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     page = (out / "report.html").read_text()
     assert "plotly.js" in page[:100_000]
+    assert (out / "fronts.svg").read_text().count("<polyline") == 9 * 2
+    assert "| swing | 15 |" in (out / "digest.md").read_text()
     assert 'src="http' not in page and "src='http" not in page  # nothing is fetched
     for name in names.split(","):
         assert name in page
