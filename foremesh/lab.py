@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foremesh.lab_show import explain, report
+from foremesh.lab_validate import validate
 from foremesh.mesh import Failed
 from foremesh.options import FAILED, USAGE, Json, exits
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(report)
 app.command()(explain)
+app.command()(validate)
 
 POLICIES = "hpa,hpa-tuned,kpa,keda,persistence,trend,predictive,oracle,informed"
 

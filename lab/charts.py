@@ -112,6 +112,21 @@ def hardest_hours(shown: dict[str, Any], policies: Sequence[str]) -> go.Figure:
     return _plain(figure, 640)
 
 
+def beside(timeline: dict[str, list[int]]) -> go.Figure:
+    """Replicas of a live run and of the simulated one, second by second, with what was needed."""
+    figure = go.Figure()
+    shown = (
+        ("need", "needed", "black"),
+        ("live", "live mesh", "#4c78a8"),
+        ("simulated", "simulator", "#e45756"),
+    )
+    for key, name, colour in shown:
+        line = {"color": colour, "width": 1.5, "shape": "hv"}
+        figure.add_trace(go.Scatter(y=timeline[key], name=name, line=line))
+    figure.update_xaxes(title="seconds").update_yaxes(title="replicas", rangemode="tozero")
+    return _plain(figure, 320)
+
+
 def _plain(figure: go.Figure, height: int) -> go.Figure:
     return figure.update_layout(
         template="plotly_white", height=height, margin={"l": 60, "r": 20, "t": 40, "b": 40}, font={"size": 12},

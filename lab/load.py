@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lab.intensity import intensity
 from lab.queueing import GAPS
+from lab.schedule import Schedule
 from lab.trace import Trace
 
 Floats = NDArray[np.float64]
@@ -112,6 +113,27 @@ def load(trace: Trace, bins: tuple[int, int], scale: float, seed: int) -> Load:
         dispersion=dispersion * scale,
         bin_s=trace.bin_s,
         scale=scale,
+        gaps=gaps,
+        places=places,
+        seed=seed,
+    )
+
+
+def from_schedule(schedule: Schedule, trace: Trace, seed: int) -> Load:
+    """The load that a live replay of a schedule is; `seed` draws the places within a second and the starts."""
+    seconds = len(schedule.rates_rps)
+    counts = np.bincount(np.minimum(schedule.offsets_s.astype(np.int64), seconds - 1), minlength=seconds)
+    gaps, places = _places(counts, _random(trace.name, seed, "gaps"))
+    return Load(
+        name=trace.name,
+        began_at=float(trace.timestamps_s[schedule.window.first]),
+        before=schedule.history.astype(np.int64),
+        arrivals=counts,
+        rates_rps=schedule.rates_rps,
+        intensity_rps=schedule.rates_rps,
+        dispersion=0.0,
+        bin_s=schedule.window.step_s,
+        scale=schedule.scale,
         gaps=gaps,
         places=places,
         seed=seed,

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lab.bad_input import BadInput, read_text
-from lab.charts import fronts, hardest_hours
+from lab.charts import beside, fronts, hardest_hours
 from lab.digest import digest
 from lab.picture import fronts_svg
-from lab.report_tables import defaults, equal_misses, figures
+from lab.report_tables import beside_live, defaults, equal_misses, figures
 from lab.summary import Summary, read_rows, summaries
+
+VALIDATION = "validation.json"
+"""What `foremesh lab validate` writes beside the results, for the report to show."""
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1180px;padding:24px;color:#222;background:#fff}
@@ -34,14 +37,19 @@ def write_report(folder: Path) -> Path:
     asked = _read(folder / "experiment.json")
     found = summaries(rows)
     path = folder / "report.html"
-    path.write_text(page(found, shown, asked), encoding="utf-8")
+    live = folder / VALIDATION
+    path.write_text(page(found, shown, asked, _read(live) if live.exists() else None), encoding="utf-8")
     (folder / "fronts.svg").write_text(fronts_svg(found), encoding="utf-8")
     (folder / "digest.md").write_text(digest(found), encoding="utf-8")
     return path
 
 
-def page(found: list[Summary], shown: dict[str, Any], asked: dict[str, Any]) -> str:
-    """The page as text; found: summaries of all rows, shown: timelines, asked: the experiment."""
+def page(
+    found: list[Summary], shown: dict[str, Any], asked: dict[str, Any], live: dict[str, Any] | None = None
+) -> str:
+    """The page as text; found: summaries of all rows, shown: timelines, asked: the experiment, live: what
+    `lab.validation.validate` gave.
+    """
     from plotly.offline import get_plotlyjs  # noqa: PLC0415 (four megabytes)
 
     return "\n".join([
@@ -54,6 +62,7 @@ def page(found: list[Summary], shown: dict[str, Any], asked: dict[str, Any]) -> 
         *_hardest_hours(found, shown),
         *equal_misses(found),
         *defaults(found),
+        *_beside_live(live),
         *_tables(found),
     ])  # fmt: skip
 
@@ -86,6 +95,20 @@ def _hardest_hours(found: list[Summary], shown: dict[str, Any]) -> list[str]:
             picture = _picture(hardest_hours(timeline, policies))
             parts.append(_folded(f"{trace}, start delay {delay} s", picture, at == 0))
     return parts
+
+
+def _beside_live(live: dict[str, Any] | None) -> list[str]:
+    if live is None:
+        return []
+    title = (
+        f"<h2>Beside a live mesh</h2><p>{html.escape(live['trace'])}, policy {html.escape(live['policy'])}. "
+    )
+    differences = "; ".join(html.escape(one) for one in live["differences"])
+    return [
+        title + f"What differs: {differences}.</p>",
+        _picture(beside(live["timeline"])),
+        beside_live(live),
+    ]
 
 
 def _tables(found: list[Summary]) -> list[str]:

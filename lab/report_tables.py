@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from lab.comparison import AT_ONCE, at_default, at_equal_miss
 from lab.summary import CLAIRVOYANT, Interval, Summary
 
-SHARES = {"theta_u", "theta_o", "tau_u", "tau_o", "waste", "slo_violation"}
+SHARES = {"theta_u", "theta_o", "tau_u", "tau_o", "waste", "slo_violation", "shed_share"}
 LABELS = {
     "waste": "waste", "tau_u": "too few (τ<sub>U</sub>)", "tau_o": "too many (τ<sub>O</sub>)",
     "theta_u": "θ<sub>U</sub>", "theta_o": "θ<sub>O</sub>", "slo_violation": "beyond SLO",
@@ -75,6 +76,18 @@ def defaults(found: Sequence[Summary]) -> list[str]:
         f"<h2>At their defaults</h2><p>{text}</p>",
         _table(["trace, start delay", *(LABELS[name] for name in names)], rows),
     ]
+
+
+def beside_live(found: dict[str, Any]) -> str:
+    """Each figure of a live run with that of its simulations: mean over seeds, least and most."""
+    rows = []
+    for name, pair in found["figures"].items():
+        known = [value for value in pair["simulated"] if value is not None]
+        spread = f" <small>{_text(name, min(known))} … {_text(name, max(known))}</small>" if known else ""
+        live = "-" if pair["live"] is None else _text(name, pair["live"])
+        simulated = _text(name, sum(known) / len(known)) if known else "-"
+        rows.append([f"<td>{LABELS.get(name, name)}", f"<td>{live}", f"<td>{simulated}{spread}"])
+    return _table(["figure", "live mesh", f"simulator, {found['seeds']} seeds"], rows)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

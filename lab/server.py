@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PLANNED_UTILISATION = 0.85
-"""Share of its capacity that a replica takes while it keeps its promise on latency: the unit of `need`."""
+"""Share of its capacity that a replica is planned with: the unit of `need`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class Server:
     below it busy time is rate / capacity; batches are what it gains beyond. overhead: share of the time of a lone
     request that a batch pays once (0: batching gains nothing). deadline_s: a request that would wait longer is shed at
     its arrival. queue_bound: requests that wait for one replica before it sheds. slo_s: what an answer may take.
+    planned_utilisation: share of the capacity that it takes while it keeps its promise on latency.
     """
 
     capacity_rps: float = 5.0
@@ -24,12 +25,15 @@ class Server:
     deadline_s: float = 2.0
     queue_bound: int = 64
     slo_s: float = 1.0
+    planned_utilisation: float = PLANNED_UTILISATION
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field that makes no sense."""
         for name in ("capacity_rps", "deadline_s", "slo_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"server: {name} {getattr(self, name)} is not above zero")
+        if not 0 < self.planned_utilisation <= 1:
+            raise ValueError(f"server: planned_utilisation {self.planned_utilisation} is outside 0..1")
         if not 0 <= self.overhead < 1:
             raise ValueError(f"server: overhead {self.overhead} is outside 0..1")
         if self.max_batch < 1 or self.queue_bound < 1:
@@ -48,4 +52,4 @@ class Server:
     @property
     def planned_rps(self) -> float:
         """Requests per second that one replica takes while it keeps its promise on latency."""
-        return self.capacity_rps * PLANNED_UTILISATION
+        return self.capacity_rps * self.planned_utilisation

@@ -265,6 +265,26 @@ def test_a_folder_without_a_run(foremesh: Foremesh, tmp_path: Path) -> None:
     assert (done.returncode, "not the rows of a run" in done.stderr) == (2, True)
 
 
+def test_a_live_run_is_shown_in_the_report(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:
+    out, live = tmp_path / "out", tmp_path / "live.json"
+    ran(foremesh, trace, out, "--policies", "hpa")
+    live.write_text(
+        json.dumps({
+            "policy": "kpa", "duration_s": 30.0, "seed": 1, "peak_rps": 50.0, "capacity_rps": 20.0, "step_s": 1.0,
+            "min_replicas": 1, "max_replicas": 4, "replicas": [[0.0, 1, 1]], "sent": 900, "shed": 9, "p95_ms": 31.5,
+        })
+    )  # fmt: skip
+    done = foremesh("lab", "validate", str(live), "--trace", str(trace), "--out", str(out), "--seeds", "2")
+    assert done.returncode == 0, done.stderr
+    assert "p95_ms" in done.stdout
+    assert "31.5" in done.stdout
+    assert foremesh("lab", "report", str(out)).returncode == 0
+    assert "Beside a live mesh" in (out / "report.html").read_text()
+    live.write_text("{}")
+    done = foremesh("lab", "validate", str(live), "--trace", str(trace), "--out", str(out))
+    assert (done.returncode, "it lacks policy" in done.stderr) == (2, True)
+
+
 def test_explain_says_what_there_is(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ran(foremesh, trace, out, "--policies", "hpa")
