@@ -108,8 +108,9 @@ def known(load: Load, *, noise: bool, reach_s: float) -> Issued:
     reach_s: seconds ahead that are told. A horizon holds the highest rate of the seconds around it.
     """
     rates = load.rates_rps if noise else load.intensity_rps
-    around = np.pad(rates, KNOWN_EVERY_S // 2, mode="edge")
-    highest = np.lib.stride_tricks.sliding_window_view(around, KNOWN_EVERY_S + 1).max(axis=1)
+    # As far to both sides as the next horizon: what lies between two of them is never above both.
+    around = np.pad(rates, KNOWN_EVERY_S, mode="edge")
+    highest = np.lib.stride_tricks.sliding_window_view(around, 2 * KNOWN_EVERY_S + 1).max(axis=1)
     horizons = np.arange(0, int(reach_s) + KNOWN_EVERY_S, KNOWN_EVERY_S)
     starts = np.arange(0, len(rates), KNOWN_EVERY_S)
     ahead = highest[np.minimum(starts[:, None] + horizons[None, :], len(rates) - 1)]

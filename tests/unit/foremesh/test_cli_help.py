@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from foremesh.cli import GROUPS, VERBS, application
 
 runner = CliRunner()
-EVERY = [*([verb] for verb in VERBS), ["bench", "mesh"], ["bench", "inference"]]
+LAB = [["lab", verb] for verb in ("run", "report", "explain", "validate")]
+EVERY = [*([verb] for verb in VERBS), ["bench", "mesh"], ["bench", "inference"], *LAB]
 
 
 def help_of(*words: str) -> str:
@@ -59,7 +60,7 @@ def test_help_does_not_load_what_only_one_verb_needs(foremesh: Any) -> None:
     """NumPy and the ONNX runtime take longer to import than all the rest together."""
     script = (
         "import sys; from foremesh.cli import application; application(); "
-        "sys.exit(','.join({'numpy', 'onnxruntime', 'plotly'} & set(sys.modules)))"
+        "sys.exit(','.join({'numpy', 'numba', 'onnxruntime', 'plotly'} & set(sys.modules)))"
     )
     import subprocess  # noqa: PLC0415
 
