@@ -46,7 +46,8 @@ class Hpa:
         if recommended is None:
             return self._answer(observation, current, *because)
         wanted, held = self._behaviour.apply(sync, observation, recommended)
-        return self._answer(observation, wanted, *held, *because)
+        # Nobody can be measured at none, so upstream never goes there by itself.
+        return self._answer(observation, max(1, wanted) if current else 0, *held, *because)
 
     def _recommend(self, observation: Observation) -> tuple[int | None, Reason]:
         """What the metric alone asks for; None where there is no metric to ask."""

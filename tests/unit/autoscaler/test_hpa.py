@@ -124,6 +124,12 @@ def test_a_new_controller_does_not_undo_what_it_finds() -> None:
     assert decision.wanted == 5
 
 
+def test_it_never_goes_to_none_by_itself_and_holds_what_somebody_set_to_none() -> None:
+    decision = settled(Hpa(), 2, ready=2, utilisation=(0.0, 0.0), min_replicas=0)
+    assert decision.wanted == 1
+    assert Hpa().decide(seen(0, [], wanted=0, ready=0, min_replicas=0)).wanted == 0
+
+
 def test_a_clock_set_back_does_not_stop_the_syncs() -> None:
     policy = Hpa()
     policy.decide(seen(10_000, [], utilisation=(0.7,)))
