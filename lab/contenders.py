@@ -37,8 +37,8 @@ class Contender:
     make: Callable[[float, float, float], Policy]
 
     def setting(self, value: float) -> str:
-        """`knob=value`, as rows say it; empty for a policy without a knob."""
-        return f"{self.knob}={value:g}" if self.knob else ""
+        """`knob=value`, as rows say it; empty for a policy without a knob and while its value is not chosen (NaN)."""
+        return f"{self.knob}={value:g}" if self.knob and not math.isnan(value) else ""
 
 
 def quantile_of(price: float) -> float:

@@ -94,6 +94,14 @@ def test_a_sweep_runs_each_policy_over_its_own_knob(foremesh: Foremesh, trace: P
     assert hpa["target=0.4"]["tau_u"] < hpa["target=0.9"]["tau_u"]
 
 
+def test_the_same_run_is_the_same_whatever_the_number_of_processes(
+    foremesh: Foremesh, trace: Path, tmp_path: Path
+) -> None:
+    one = ran(foremesh, trace, tmp_path / "one", "--policies", "kpa,predictive")
+    two = ran(foremesh, trace, tmp_path / "two", "--policies", "kpa,predictive", "--jobs", "2")
+    assert one == two
+
+
 OWN = """
 from dataclasses import dataclass
 from services.autoscaler.decision import Decision, Reason
