@@ -25,6 +25,7 @@ from models.entries import read_entry
 from models.intents import measure
 from models.intents.utterances import Utterance
 from models.variants import Variant
+from services.common.scope import SCORES
 
 FILES = ("model.onnx", "tokenizer.json")
 """What a card vouches for with a SHA-256 each."""
@@ -226,16 +227,29 @@ def _told(session: ort.InferenceSession, made: Made, head: Head) -> dict[str, An
         ]
         told["embedding"] = embedding.measure(session, task.train, rows[0], task.test, rows[1])
     if "test" in task.outside:
-        strange = _answers(session, made, head, task.outside["test"]).logits
+        # Where validation has no strange sentences, nothing says which score is best.
+        known = {
+            part: _answers(session, made, head, items).logits
+            for part, items in task.outside.items()
+            if part in ("valid", "test")
+        }
         told["out_of_scope"] = {}
-        for score in outside.SCORES:
+        for score in SCORES:
             gate = outside.choose(score, valid.logits, valid.targets)
-            done = outside.measure(gate, test.logits, test.targets, strange)
+            done = outside.measure(gate, test.logits, test.targets, known["test"])
             told["out_of_scope"][score] = {
                 "threshold": round(gate.threshold, 4),
                 "accuracy_in_scope": round(done.accuracy_gated, 4),
                 "recall": round(done.recall, 4),
             }
+            if "valid" in known:
+                told["out_of_scope"][score]["recall_valid"] = round(
+                    float(gate.rejects(known["valid"]).mean()), 4
+                )
+        recalls = {
+            score: row["recall_valid"] for score, row in told["out_of_scope"].items() if "valid" in known
+        }
+        told["gate"] = outside.best(recalls) if recalls else next(iter(SCORES))
     return told
 
 

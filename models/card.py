@@ -72,7 +72,8 @@ def _seeds(card: Mapping[str, Any]) -> str:
 
 def _outside(card: Mapping[str, Any]) -> str:
     lines = [
-        f"| {name} | {score} | {row['recall']:.1%} | {row['accuracy_in_scope']:.2%} |"
+        f"| {name} | {score}{' (answers go by it)' if score == head.get('gate') else ''} | {row['recall']:.1%} | "
+        f"{row['accuracy_in_scope']:.2%} |"
         for name, head in card["heads"].items()
         for score, row in head.get("out_of_scope", {}).items()
     ]
@@ -82,7 +83,7 @@ def _outside(card: Mapping[str, Any]) -> str:
     return (
         head
         + "\n".join(lines)
-        + "\n\nThresholds are chosen on validation, to cost a point of accuracy at most.\n\n"
+        + "\n\nThresholds are chosen on validation, to cost a point of accuracy at most; so is the score.\n\n"
     )
 
 

@@ -101,7 +101,7 @@ def arguments() -> argparse.Namespace:
         "--keep-base", action="store_true",
         help="do not train base again: measure the one that is there, and make its 4-bit entry of it",
     )  # fmt: skip
-    parser.add_argument("--version", default="2", help="version on the cards (default %(default)s)")
+    parser.add_argument("--version", default="3", help="version on the cards (default %(default)s)")
     args = parser.parse_args()
     if args.also and (other := [step for step in args.step or [] if step not in SEEDED]):
         parser.error(f"--also trains {' and '.join(SEEDED)}; leave --step {other[0]} out")

@@ -1,55 +1,18 @@
-"""Telling that a sentence belongs to none of the known intents: a score, and a threshold chosen on validation.
-
-The energy score is that of Liu et al. 2020 ("Energy-based Out-of-distribution Detection", NeurIPS): the log of the sum
-of the exponentials of the logits, high where the model has seen such sentences. It costs nothing beside the logits.
-Entropy of the probabilities and the largest of them are there to compare with.
-"""
+"""The gate that tells that a sentence belongs to none of the known intents: its threshold, and then its score, chosen
+on validation. What scores there are, and what a gate is, is the services' (`services.common.scope`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Score = Callable[[Floats], Floats]
+from services.common.scope import SCORES, Floats, Gate
 
 IN_SCOPE_LOSS = 0.01
 """Accuracy (0..1) on sentences in scope that may be lost to rejections."""
-
-
-def energy(logits: Floats) -> Floats:
-    """[sentences, classes] -> [sentences]; higher means more at home."""
-    top = logits.max(axis=1)
-    return np.asarray(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)))
-
-
-def largest(logits: Floats) -> Floats:
-    """The largest probability, 0..1."""
-    return np.asarray(np.exp(logits.max(axis=1) - energy(logits)))
-
-
-def certainty(logits: Floats) -> Floats:
-    """Minus the entropy of the probabilities, nats."""
-    logs = logits - energy(logits)[:, None]
-    return np.asarray((np.exp(logs) * logs).sum(axis=1))
-
-
-SCORES: Mapping[str, Score] = {"energy": energy, "certainty": certainty, "largest": largest}
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What scores below `threshold` is taken for out of scope."""
-
-    score: str
-    threshold: float
-
-    def rejects(self, logits: Floats) -> NDArray[np.bool_]:
-        """[sentences, classes] -> [sentences]."""
-        return np.asarray(SCORES[self.score](logits) < self.threshold)
 
 
 @dataclass(frozen=True)
@@ -78,3 +41,8 @@ def measure(gate: Gate, logits: Floats, targets: NDArray[np.int64], outside: Flo
         accuracy_gated=float((right & ~gate.rejects(logits)).mean()),
         recall=float(gate.rejects(outside).mean()),
     )
+
+
+def best(recalls: Mapping[str, float]) -> str:
+    """The score whose gate recognises most; the first of them, in the order of SCORES, where several do."""
+    return max((score for score in SCORES if score in recalls), key=lambda score: recalls[score])

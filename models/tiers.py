@@ -33,10 +33,10 @@ MINI = EncoderRecipe(
     head_rate=1e-3,
     alpha=0.9,
     variants=1,
-    layers=(0, 2, 4),
+    layers=(0, 1, 3, 5),
     heads=8,
-    units=1024,
-    vocabulary=10_000,
+    units=640,
+    vocabulary=30_000,
     served=16_000,
 )
 TINY = LstmRecipe(
@@ -150,8 +150,7 @@ def _mini(plan: Plan, report: Report) -> Made:
     recipe = _recipe(MINI, plan)
     told = heard(plan, "mini", recipe.variants, report)
     begin = student.smaller(plan.begin, plan.tasks, recipe)
-    served = student.with_pieces(plan.begin, plan.tasks, recipe.served) if recipe.served else None
-    return student.make(plan.tasks, begin, told, recipe, plan.cache, said("mini", report), served)
+    return student.make(plan.tasks, begin, told, recipe, plan.cache, said("mini", report), larger=plan.begin)
 
 
 def _tiny(plan: Plan, report: Report) -> Made:

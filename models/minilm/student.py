@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from tokenizers import Tokenizer
 
 from models import fit
 from models.build import Made
@@ -17,7 +18,7 @@ from models.lessons import Lessons, Told
 from models.methods.prune import prune
 from models.minilm import fit as minilm
 from models.minilm.export import export
-from models.minilm.network import Linear, Network, sizes
+from models.minilm.network import Encoder, Linear, Network, sizes
 from models.minilm.recipe import Recipe
 from models.minilm.start import Start
 from models.minilm.vocabulary import only, trim
@@ -49,6 +50,17 @@ def with_pieces(begin: Start, tasks: Sequence[Task], count: int) -> Start:
     return begin._replace(encoder=encoder, tokenizer=tokenizer)
 
 
+def as_served(
+    encoder: Encoder, tokenizer: Tokenizer, larger: Start, tasks: Sequence[Task], recipe: Recipe
+) -> tuple[Encoder, Tokenizer]:
+    """A trained encoder and its tokenizer with as many pieces as the recipe serves: the rows of `larger`, that it was
+    cut from, which training leaves as they are."""
+    if not recipe.served:
+        return encoder, tokenizer
+    wide = with_pieces(larger, tasks, recipe.served)
+    return encoder._replace(tokens=wide.encoder.tokens), wide.tokenizer
+
+
 def _common(begin: Start, used: Container[str]) -> list[str]:
     """The words and parts of words that are not in `used`, the commonest first, as the vocabulary lists them. Single
     characters stay in any case."""
@@ -68,10 +80,10 @@ def make(
     recipe: Recipe,
     cache: Path,
     report: Callable[[fit.Progress], None],
-    served: Start | None = None,
+    larger: Start | None = None,
 ) -> Made:
     """Train the encoder of `begin` as it is, with a head for each task: those that it has already, where all are there.
-    served: whose table of tokens and tokenizer what comes out has, where not its own.
+    larger: what it was cut from, see `as_served`.
 
     Epochs are kept below `cache`. Raises ValueError when there are too few sentences to train on.
     """
@@ -92,9 +104,9 @@ def make(
         tasks, lessons, minilm.network(used, start), tokenizer, minilm.course(used), folder, report
     )
     best: Network = trained.trained
-    if served is not None:
-        best = best._replace(encoder=best.encoder._replace(tokens=served.encoder.tokens))
-        tokenizer = served.tokenizer
+    if larger is not None:
+        encoder, tokenizer = as_served(best.encoder, tokenizer, larger, tasks, used)
+        best = best._replace(encoder=encoder)
     return Made(
         export=lambda heads, path: export(best.encoder, heads_of(best, heads), path),
         tokenizer=tokenizer,

@@ -20,7 +20,7 @@ from models.minilm import fit as minilm_fit
 from models.minilm import network as minilm
 from models.minilm.recipe import Recipe as EncoderRecipe
 from models.minilm.start import Start
-from models.minilm.student import smaller, with_pieces
+from models.minilm.student import as_served, smaller
 from models.minilm.vocabulary import trim
 from models.slots import export, network
 from models.slots.corpus import Commands
@@ -112,9 +112,8 @@ def _transformer(
     cache: Path,
     report: Report,
 ) -> Made:
-    served = with_pieces(begin, [commands.task], body.served) if body.served else None
-    begin = smaller(begin, [commands.task], body) if body.layers else begin
-    encoder, tokenizer = trim(begin.encoder, begin.tokenizer)
+    cut = smaller(begin, [commands.task], body) if body.layers else begin
+    encoder, tokenizer = trim(cut.encoder, cut.tokenizer)
     drawn = minilm_fit.start(body, encoder, len(commands.names.labels))
     start = network.Transformer(drawn, _head(body.seed, int(encoder.tokens.shape[1]), commands))
     sizes = [size for size in minilm_fit.STEP_SIZES if size <= body.longest]
@@ -126,9 +125,8 @@ def _transformer(
     parser = Parser(start, scores, lambda steps: minilm_fit.two_rates(body, steps, _named), sizes)
     trained = _fitted(commands, parser, tokenizer, teacher, recipe, cache / "encoder", begin.name, report)
     best = network.Transformer(*trained.trained)
-    if served is not None:
-        whole = best.body.encoder._replace(tokens=served.encoder.tokens)
-        best, tokenizer = best._replace(body=best.body._replace(encoder=whole)), served.tokenizer
+    whole, tokenizer = as_served(best.body.encoder, tokenizer, begin, [commands.task], body)
+    best = best._replace(body=best.body._replace(encoder=whole))
     return Made(
         "transformer",
         lambda path: export.transformer(best, path),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from services.common.catalog import Card, CatalogError, path_of, read_verified
 from services.common.memory import give_back
+from services.common.scope import SCORES, Gate
 from services.common.slots import NEW_WORD, NOTHING, SAME_WORD
 from services.common.tags import marks
 from services.contracts.messages import OUT_OF_SCOPE, Alternative, InferOutcome
@@ -119,7 +120,7 @@ class Model:
             )
         self.tags = self._tag_names(path)
         self._labels = card.labels
-        self._least = gate(card)
+        self._gate = gate(card)
         self._together = min(max_batch, card.max_batch or max_batch)
         self._warm_up(self._together)
         self.max_batch = self._together
@@ -163,7 +164,7 @@ class Model:
         logits, tensors = self._outputs([query.ids for query in queries], sorted(wanted_outputs))
         wanted = min(logits.shape[1], 1 + max(query.top_k for query in queries))
         best, scores = ranked(logits, wanted)
-        inside = None if self._least is None else energy(logits) >= self._least
+        outside = None if self._gate is None else self._gate.rejects(logits)
         outcomes: list[InferOutcome] = []
         for row, (query, order, score) in enumerate(zip(queries, best, scores, strict=True)):
             named = [
@@ -171,7 +172,7 @@ class Model:
                 for at, value in zip(order[: query.top_k + 1], score, strict=False)
             ]
             first = named[0]
-            if inside is None or inside[row]:
+            if outside is None or not outside[row]:
                 outcome = Ran(200, first.intent, first.score, named[1:])
             else:
                 outcome = Ran(200, OUT_OF_SCOPE, first.score, named[: query.top_k], in_scope=False)
@@ -246,22 +247,21 @@ def _feed(rows: Sequence[Sequence[int]]) -> dict[str, NDArray[np.int64]]:
     return {"ids": np.array(padded, dtype=np.int64), "lengths": np.array(lengths, dtype=np.int64)}
 
 
-def gate(card: Card) -> float | None:
-    """The least energy of a text that belongs to the intents of the card's output; None where the card gives none."""
+def gate(card: Card) -> Gate | None:
+    """What tells that a text belongs to none of the intents of the card's output: the score that its head names, energy
+    where it names none, with that score's threshold; None where the card has none. Raises CatalogError for a score
+    that there is not."""
     heads = card.facts.get("heads")
     for head in heads.values() if isinstance(heads, dict) else ():
         if isinstance(head, dict) and head.get("output", "logits") == card.output:
-            told = head.get("out_of_scope", {}).get("energy", {})
-            return float(told["threshold"]) if "threshold" in told else None
+            score = head.get("gate", "energy")
+            told = head.get("out_of_scope", {}).get(score, {})
+            if "threshold" not in told:
+                return None
+            if score not in SCORES:
+                raise CatalogError(f"{card.key} has the gate {score!r}; there are {', '.join(SCORES)}")
+            return Gate(score, float(told["threshold"]))
     return None
-
-
-def energy(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[batch]: the log of the sum of the exponentials of a row, high where the model knows such texts (Liu et al. 2020,
-    "Energy-based Out-of-distribution Detection"). Thresholds on cards are of this score."""
-    top = logits.max(axis=1)
-    found: NDArray[np.float32] = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-    return found
 
 
 def ranked(logits: NDArray[np.float32], count: int) -> tuple[list[list[int]], list[list[float]]]:

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from services.common.catalog import CatalogError, read_card
-from services.contracts.messages import Mark
-from services.inference.model import Model, Query, energy, ranked
+from services.contracts.messages import OUT_OF_SCOPE, Mark
+from services.inference.model import Model, Query, ranked
 from tests.unit.common.catalog import LABELS, MAX_TOKENS, TAGS, WORDS, write_card, write_entry, write_model
 
 
@@ -87,6 +87,20 @@ def test_scores_are_probabilities_and_runners_up_descend_without_the_winner(mode
         assert min(scores) >= 0 and sum(scores) <= 1.0001
         intents = [outcome.intent, *(other.intent for other in outcome.alternatives)]
         assert len(set(intents)) == len(intents) and set(intents) <= set(LABELS)
+
+
+def test_the_gate_that_the_card_names_tells_what_is_out_of_scope(tmp_path: Path) -> None:
+    # No energy of this model reads as much as the one threshold, and no probability as little as the other.
+    rows = {"energy": {"threshold": 1e6}, "largest": {"threshold": 0.0}}
+    for at, (named, inside) in enumerate(((None, False), ("energy", False), ("largest", True))):
+        head = {"output": "logits", "out_of_scope": rows} | ({"gate": named} if named else {})
+        card = read_card(write_entry(tmp_path / str(at), heads={"set": head}))
+        (outcome,) = Model(card, max_batch=2).run([Query([5, 6], 1)])
+        assert outcome.in_scope is inside
+        assert (outcome.intent == OUT_OF_SCOPE) is not inside
+    strange = {"output": "logits", "gate": "odd", "out_of_scope": {"odd": {"threshold": 1.0}}}
+    with pytest.raises(CatalogError, match="has the gate 'odd'; there are energy, certainty, largest"):
+        Model(read_card(write_entry(tmp_path / "odd", heads={"set": strange})), max_batch=2)
 
 
 def test_few_classes_have_few_runners_up(tmp_path: Path) -> None:
@@ -164,12 +178,11 @@ def test_a_card_that_names_other_tags_than_its_file_gives_is_refused(tmp_path: P
         Model(read_card(none), max_batch=2)
 
 
-def test_ranks_probabilities_and_energies_are_right_for_large_and_equal_logits() -> None:
+def test_ranks_and_probabilities_are_right_for_large_and_equal_logits() -> None:
     logits = np.array([[999.0, 1000.0, -1000.0], [0.0, 0.0, 0.0]], dtype=np.float32)
     best, scores = ranked(logits, 2)
     assert best[0] == [1, 0] and set(best[1]) < {0, 1, 2} and len(set(best[1])) == 2
     assert scores == [[round(1 / (1 + np.exp(-1)), 6), round(1 / (1 + np.exp(1)), 6)], [0.333333] * 2]
-    assert energy(logits).tolist() == pytest.approx([1000 + np.log(1 + np.exp(-1)), np.log(3)])
     assert sorted(ranked(logits, 3)[0][1]) == [0, 1, 2]
 
 
