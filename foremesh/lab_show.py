@@ -31,7 +31,7 @@ def report(folder: Folder, json: Json = False) -> None:
     Exit codes: 0 written, 2 DIR holds no run.
     """
     from lab.bad_input import BadInput  # noqa: PLC0415 (numpy is slow to import)
-    from lab.comparison import at_default, at_equal_miss  # noqa: PLC0415
+    from lab.comparison import at_default, at_equal_miss, subjects  # noqa: PLC0415
     from lab.report import write_report  # noqa: PLC0415
     from lab.summary import read_rows, summaries  # noqa: PLC0415
 
@@ -41,11 +41,12 @@ def report(folder: Folder, json: Json = False) -> None:
         raise _usage(e) from None
     if json:
         found = summaries(read_rows(folder))
+        compared = subjects(found)
         document = {
             "report": str(path),
             "summaries": [asdict(one) for one in found],
-            "at_equal_miss": [asdict(one) for one in at_equal_miss(found)],
-            "at_default": [asdict(one) for one in at_default(found)],
+            "at_equal_miss": [asdict(one) for name in compared for one in at_equal_miss(found, name)],
+            "at_default": [asdict(one) for name in compared for one in at_default(found, name)],
         }
         print(jsonlib.dumps(document))
     else:

@@ -31,6 +31,7 @@ class AtEqualMiss:
     the same misses, None where those two do not differ or were not run.
     """
 
+    policy: str
     trace: str
     start_delay_s: float
     miss: str
@@ -47,6 +48,7 @@ class AtDefault:
     beaten: those of AT_ONCE in which the policy is not worse. figures: None where there was none.
     """
 
+    policy: str
     trace: str
     start_delay_s: float
     figures: dict[str, tuple[float | None, float | None]]
@@ -66,6 +68,7 @@ def at_equal_miss(found: Sequence[Summary], policy: str = "predictive") -> list[
             ratios = {one.setting: waste / max(envelope(rivals, at), 1e-9) for one, at, waste in own}
             compared.append(
                 AtEqualMiss(
+                    policy,
                     trace,
                     delay,
                     miss,
@@ -76,6 +79,22 @@ def at_equal_miss(found: Sequence[Summary], policy: str = "predictive") -> list[
                 )
             )
     return compared
+
+
+def mean_ratios(compared: Sequence[AtEqualMiss]) -> dict[str, float]:
+    """The geometric mean of the ratios of each policy."""
+    return {
+        policy: float(np.exp(np.mean([np.log(one.ratio) for one in compared if one.policy == policy])))
+        for policy in dict.fromkeys(one.policy for one in compared)
+    }
+
+
+def subjects(found: Sequence[Summary]) -> list[str]:
+    """Whom a report compares with the rivals: `predictive` and the user's own, as far as they were run."""
+    policies = dict.fromkeys(one.policy for one in found)
+    return [
+        policy for policy in policies if policy == "predictive" or policy.rpartition(":")[0].endswith(".py")
+    ]
 
 
 def at_default(found: Sequence[Summary], policy: str = "predictive") -> list[AtDefault]:
@@ -98,7 +117,7 @@ def at_default(found: Sequence[Summary], policy: str = "predictive") -> list[AtD
             and (ours := figures[name][1]) is not None
             and ours <= theirs
         )
-        compared.append(AtDefault(trace, delay, figures, beaten))
+        compared.append(AtDefault(policy, trace, delay, figures, beaten))
     return compared
 
 

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -84,11 +85,15 @@ _ALL = (
 CONTENDERS = {contender.name: contender for contender in _ALL}
 
 
+@lru_cache(maxsize=64)
 def contender(spec: str) -> Contender:
-    """The contender of a name, or of `./mine.py:MyPolicy`: a file and a class that is made without arguments.
+    """The contender of a name, or of `./mine.py:MyPolicy`: a file and a class.
 
-    Raises ValueError with the choices for an unknown name, BadInput for a file that is not there or holds no such
-    class. A file that breaks when it is run breaks when the policy is made.
+    The class is made without arguments, or with its knob where it says that it has one:
+    `knob = ("target", 0.7, (0.5, 0.6, 0.7, 0.8))` is made as `MyPolicy(target=0.7)`.
+
+    Raises ValueError with the choices for an unknown name, BadInput for a file that is not there or whose class has a
+    knob that is none. A file that breaks when it is run breaks when the policy is made.
     """
     if spec in CONTENDERS:
         return CONTENDERS[spec]
@@ -103,11 +108,36 @@ def contender(spec: str) -> Contender:
         raise BadInput(file, "no such file", "give a policy as ./mine.py:MyPolicy")
     if not name.isidentifier():
         raise BadInput(file, "no class is named", "give a policy as ./mine.py:MyPolicy", value=name)
-    return Contender(spec, "", math.nan, (), "forecast", lambda value, tick, age: _users(file, name))
+    knob, default, sweep = _knob(file, name)
+
+    def make(value: float, tick_s: float, max_age_s: float) -> Policy:
+        made: Policy = _class(file, name)(**({knob: value} if knob else {}))
+        return made
+
+    return Contender(spec, knob, default, sweep, "forecast", make)
 
 
-def _users(file: Path, name: str) -> Policy:
-    """Run the user's file as a module of its own and make the class."""
+def _knob(file: Path, name: str) -> tuple[str, float, tuple[float, ...]]:
+    """Name, default and sweep of a user's knob; an empty name where it has none or the file breaks."""
+    try:
+        given = getattr(_class(file, name), "knob", None)
+    except (Exception, SystemExit):
+        return "", math.nan, ()
+    if given is None:
+        return "", math.nan, ()
+    try:
+        knob, default, values = given
+        sweep = tuple(float(value) for value in values)
+        if not (isinstance(knob, str) and knob.isidentifier() and all(map(math.isfinite, (default, *sweep)))):
+            raise ValueError(given)
+    except (TypeError, ValueError):
+        remedy = 'write it as knob = ("target", 0.7, (0.5, 0.6, 0.7, 0.8))'
+        raise BadInput(file, f"the knob of {name} is none", remedy, value=repr(given)) from None
+    return knob, float(default), sweep
+
+
+def _class(file: Path, name: str) -> Callable[..., Policy]:
+    """Run the user's file as a module of its own; the class of that name in it."""
     module_name = f"_lab_policy_{file.stem}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
@@ -117,5 +147,5 @@ def _users(file: Path, name: str) -> Policy:
     spec.loader.exec_module(module)
     if not hasattr(module, name):
         raise AttributeError(f"{file} has no class {name}")
-    policy: Policy = getattr(module, name)()
-    return policy
+    found: Callable[..., Policy] = getattr(module, name)
+    return found

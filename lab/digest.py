@@ -1,12 +1,10 @@
-"""The tables of a README, as Markdown: what `predictive` wastes at equal misses, and the defaults beside each other."""
+"""The tables of a README, as Markdown: what a policy wastes at equal misses, and the defaults beside each other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from lab.comparison import AT_ONCE, at_default, at_equal_miss
+from lab.comparison import AT_ONCE, at_default, at_equal_miss, mean_ratios, subjects
 from lab.summary import Summary
 
 _SHARES = {"waste", "tau_u", "slo_violation"}
@@ -17,12 +15,15 @@ _DEFAULTS = {
 
 
 def digest(found: Sequence[Summary]) -> str:
-    """Markdown, a table of each kind that can be made of the summaries; empty where none can."""
-    return "\n".join([*_equal_misses(found), *_defaults(found)])
+    """Markdown, a table of each kind for each subject of the summaries; empty where none can be made."""
+    lines: list[str] = []
+    for policy in subjects(found):
+        lines += [*_equal_misses(found, policy), *_defaults(found, policy)]
+    return "\n".join(lines)
 
 
-def _equal_misses(found: Sequence[Summary]) -> list[str]:
-    compared = at_equal_miss(found)
+def _equal_misses(found: Sequence[Summary], policy: str) -> list[str]:
+    compared = at_equal_miss(found, policy)
     if not compared:
         return []
     rows = []
@@ -33,18 +34,17 @@ def _equal_misses(found: Sequence[Summary]) -> list[str]:
                 gap = "-" if one.gap_closed is None else f"{one.gap_closed:.0%}"
                 cells.append(f"{one.ratio:.2f} ({one.worst:.2f}) {gap}")
         rows.append(cells)
-    mean = float(np.exp(np.mean([np.log(one.ratio) for one in compared])))
     head = ["trace", "start delay s", "at equal time with too few", "at equal requests beyond the SLO"]
     said = (
-        "Waste of `predictive` over that of the best of hpa, kpa, keda and persistence at any setting, at equal "
+        f"Waste of `{policy}` over that of the best of hpa, kpa, keda and persistence at any setting, at equal "
         "misses: mean over its settings (worst), and the share of the gap from HPA to `informed` closed. "
-        f"Mean of all: {mean:.2f}."
+        f"Mean of all: {mean_ratios(compared)[policy]:.2f}."
     )
     return [said, "", *_table(head, rows), ""]
 
 
-def _defaults(found: Sequence[Summary]) -> list[str]:
-    compared = at_default(found)
+def _defaults(found: Sequence[Summary], policy: str) -> list[str]:
+    compared = at_default(found, policy)
     if not compared:
         return []
     rows = []
@@ -55,7 +55,7 @@ def _defaults(found: Sequence[Summary]) -> list[str]:
         cells.append("yes" if one.beaten == AT_ONCE else f"{len(one.beaten)} of {len(AT_ONCE)}")
         rows.append(cells)
     head = ["trace", "start delay s", *_DEFAULTS.values(), "no worse in waste, too few, p95, delay"]
-    return ["HPA at its default → `predictive` at its default.", "", *_table(head, rows), ""]
+    return [f"HPA at its default → `{policy}` at its own.", "", *_table(head, rows), ""]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

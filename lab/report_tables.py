@@ -6,9 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
-from lab.comparison import AT_ONCE, at_default, at_equal_miss
+from lab.comparison import AT_ONCE, at_default, at_equal_miss, mean_ratios, subjects
 from lab.summary import CLAIRVOYANT, Interval, Summary
 
 SHARES = {"theta_u", "theta_o", "tau_u", "tau_o", "waste", "slo_violation", "shed_share"}
@@ -32,49 +30,48 @@ def figures(of: Sequence[Summary]) -> str:
 
 
 def equal_misses(found: Sequence[Summary]) -> list[str]:
-    """The waste of `predictive` against the best rival that misses as much; nothing where it can't be said."""
-    compared = at_equal_miss(found)
+    """The waste of each subject against the best rival that misses as much; nothing where it can't be said."""
+    compared = [one for policy in subjects(found) for one in at_equal_miss(found, policy)]
     if not compared:
         return []
     text = (
-        "Waste of <b>predictive</b> over that of the best of hpa, kpa, keda and persistence at any of their settings, "
-        "where these miss as much: mean over predictive's settings, the worst and the default one. Below 1 it wastes "
-        "less. The gap is the way from HPA's front to that of informed, which knows the load but not its noise."
+        "Waste over that of the best of hpa, kpa, keda and persistence at any of their settings, where these miss as "
+        "much: mean over the policy's settings, the worst and the default one. Below 1 it wastes less. The gap is the "
+        "way from HPA's front to that of informed, which knows the load but not its noise."
     )
     rows = []
     for one in compared:
         gap = "-" if one.gap_closed is None else f"{one.gap_closed:.0%}"
-        cells = (html.escape(one.trace), f"{one.start_delay_s:g} s", LABELS[one.miss], f"{one.ratio:.2f}",
-                 f"{one.worst:.2f}", f"{one.default:.2f}", gap)  # fmt: skip
+        cells = (html.escape(one.policy), html.escape(one.trace), f"{one.start_delay_s:g} s", LABELS[one.miss],
+                 f"{one.ratio:.2f}", f"{one.worst:.2f}", f"{one.default:.2f}", gap)  # fmt: skip
         rows.append([f"<td>{cell}" for cell in cells])
-    mean = float(np.exp(np.mean([np.log(one.ratio) for one in compared])))
-    head = ["trace", "start delay", "at equal", "mean ratio", "worst", "default", "gap closed"]
-    return [
-        f"<h2>Waste at equal misses</h2><p>{text} Mean of all: <b>{mean:.2f}</b>.</p>",
-        _table(head, rows),
-    ]
+    head = ["policy", "trace", "start delay", "at equal", "mean ratio", "worst", "default", "gap closed"]
+    means = "; ".join(
+        f"{html.escape(policy)} <b>{mean:.2f}</b>" for policy, mean in mean_ratios(compared).items()
+    )
+    return [f"<h2>Waste at equal misses</h2><p>{text} Mean of all: {means}.</p>", _table(head, rows)]
 
 
 def defaults(found: Sequence[Summary]) -> list[str]:
-    """HPA and `predictive` at their defaults beside each other; nothing where one of them was not run."""
-    compared = at_default(found)
+    """HPA and each subject at their defaults beside each other; nothing where one of them was not run."""
+    compared = [one for policy in subjects(found) for one in at_default(found, policy)]
     if not compared:
         return []
     text = (
-        "HPA at its default → predictive at its default. Bold where all of waste, too few, p95 and scale-out delay "
-        "over all up-steps are no worse at once."
+        "HPA at its default → the policy at its own. Bold where all of waste, too few, p95 and scale-out delay over "
+        "all up-steps are no worse at once."
     )
     names = ("waste", "tau_u", "p95_ms", "scale_out_delay_late_s", "scale_out_delay_all_s")
     rows = []
     for one in compared:
-        cells = [f"<td>{html.escape(one.trace)}, {one.start_delay_s:g} s"]
+        cells = [f"<td>{html.escape(one.policy)}", f"<td>{html.escape(one.trace)}, {one.start_delay_s:g} s"]
         for name in names:
             pair = " → ".join("-" if value is None else _text(name, value) for value in one.figures[name])
             cells.append(f"<td{' class=best' if one.beaten == AT_ONCE else ''}>{pair}")
         rows.append(cells)
     return [
         f"<h2>At their defaults</h2><p>{text}</p>",
-        _table(["trace, start delay", *(LABELS[name] for name in names)], rows),
+        _table(["policy", "trace, start delay", *(LABELS[name] for name in names)], rows),
     ]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.local.settings import REPO
 from lab.measures import FIGURES
 from tests.unit.foremesh.conftest import Done
 
@@ -157,6 +159,42 @@ def test_a_broken_policy_fails_its_own_row_and_not_the_run(
     page = (out / "report.html").read_text()
     assert "Policies that broke" in page
     assert "what I forgot" in page
+
+
+def test_the_policy_of_the_readme_runs(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:
+    (source,) = re.findall(
+        r"^```python\n(.*?)^```", (REPO / "lab/README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    own = tmp_path / "mine.py"
+    own.write_text(source)
+    rows = ran(foremesh, trace, tmp_path / "out", "--policies", f"{own}:MyPolicy", "--sweep")
+    assert len(rows) == 5
+    assert all(row["waste"] is not None for row in rows)
+
+
+def test_a_policy_of_the_users_own_has_a_front_when_it_has_a_knob(
+    foremesh: Foremesh, trace: Path, tmp_path: Path
+) -> None:
+    own, out = tmp_path / "mine.py", tmp_path / "out"
+    own.write_text(
+        "from services.autoscaler.policies import Persistence\n\n\n"
+        "class Mine(Persistence):\n    knob = ('headroom', 0.3, (0.1, 0.3, 0.6))\n"
+    )
+    rows = ran(foremesh, trace, out, "--policies", f"persistence,hpa,{own}:Mine", "--sweep")
+    mine = {row["setting"]: row for row in rows if row["policy"].endswith("Mine")}
+    assert list(mine) == ["headroom=0.3", "headroom=0.1", "headroom=0.6"]
+    assert mine["headroom=0.1"]["waste"] < mine["headroom=0.3"]["waste"] < mine["headroom=0.6"]["waste"]
+    theirs = next(row for row in rows if (row["policy"], row["setting"]) == ("persistence", "headroom=0.3"))
+    assert {name: mine["headroom=0.3"][name] for name in FIGURES} == {name: theirs[name] for name in FIGURES}
+    said = json.loads(foremesh("lab", "report", str(out), "--json").stdout)
+    assert {one["policy"] for one in said["at_equal_miss"]} == {f"{own}:Mine"}
+    # On the very front of one of its rivals it is no better than that one.
+    assert all(one["worst"] >= 0.99 for one in said["at_equal_miss"])
+    own.write_text("class Mine:\n    knob = ('headroom', 'much')\n")
+    done = foremesh("lab", "run", "--trace", str(trace), "--out", str(out), "--policies", f"{own}:Mine")
+    assert done.returncode == 2
+    assert str(own) in done.stderr
+    assert 'knob = ("target"' in done.stderr
 
 
 def test_only_broken_policies_are_a_failure(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:
