@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -106,7 +107,8 @@ def run(
 
     Next: foremesh lab report DIR; foremesh lab explain DIR --at 12:34
 
-    Exit codes: 0 done, 1 every row failed, 2 a file or option was wrong.
+    Exit codes: 0 done, 1 every row failed, 2 a file or option was wrong, 130 ended by a signal: DIR holds the rows that
+    were done.
     """
     from concurrent.futures.process import BrokenProcessPool  # noqa: PLC0415
 
@@ -146,6 +148,9 @@ def run(
         raise typer.Exit(USAGE) from None
     for note in notes:
         console.print(f"  {note}", markup=False)
+    # Whoever ends a long run keeps the rows that are done, however it is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     with _bar(console) as progress:
         task = progress.add_task("runs")

@@ -117,9 +117,13 @@ def run(experiment: Experiment, out: Path, *, jobs: int, progress: Progress) -> 
                             start(index)
                     done += 1
                     progress(done, total)
-        finally:
-            # Whoever interrupts a long run keeps the rows that are done.
+        except BaseException:
+            # Whoever ends a long run keeps the rows that are done, and does not wait for those that are not.
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+        finally:
             _write(out / TIMELINES, timelines)
             _write(out / RESULTS, [row for row in rows if row])
     return rows

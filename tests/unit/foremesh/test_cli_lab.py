@@ -6,6 +6,10 @@ import csv
 import json
 import math
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +122,20 @@ class Mine:
         {extra}
         return Decision(observation.now, self.name, 25, observation.wanted, (Reason("mine", "25 will do"),))
 """
+
+
+def test_a_run_that_is_ended_keeps_the_rows_that_are_done(trace: Path, tmp_path: Path) -> None:
+    out, slow, begins = tmp_path / "out", tmp_path / "slow.py", tmp_path / "begins"
+    slow.write_text(OWN.format(extra=f"import time; open({str(begins)!r}, 'w').close(); time.sleep(600)"))
+    words = ("--trace", str(trace), "--policies", f"hpa,kpa,{slow}:Mine", "--jobs", "1", "--out", str(out))
+    begun = subprocess.Popen([sys.executable, "-m", "foremesh.cli", "lab", "run", *words], cwd=REPO)
+    deadline = time.monotonic() + 120
+    # It is the last of what its one process has to do.
+    while not begins.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    begun.send_signal(signal.SIGTERM)
+    assert begun.wait(60) == 130
+    assert json.loads((out / "results.json").read_text())[0]["policy"] == "hpa"
 
 
 def test_a_policy_of_the_users_own(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:
