@@ -22,13 +22,17 @@ LEAST_MISS = 1e-5
 """Misses below this are none: one in a hundred thousand."""
 
 
+LEAST_GAP = 0.01
+"""Waste by which `informed` must be better than HPA on average for a share of that to mean anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class AtEqualMiss:
     """A policy against the rivals' envelope on one trace with one start delay.
 
     ratio: its waste over the envelope's at the same miss, geometric mean over its settings; worst: the largest of
     them; default: that of its default setting. gap_closed: share of the way from HPA's front to that of `informed` at
-    the same misses, None where those two do not differ or were not run.
+    the same misses, None where `informed` is hardly better or not run.
     """
 
     policy: str
@@ -150,7 +154,7 @@ def _gap_closed(here: Sequence[Summary], miss: str, own: Sequence[tuple[float, f
         return None
     gap = sum(envelope([hpa], at) - envelope([informed], at) for at, _ in own)
     won = sum(envelope([hpa], at) - waste for at, waste in own)
-    return won / gap if gap > 1e-9 else None
+    return won / gap if gap > LEAST_GAP * len(own) else None
 
 
 def _mean(one: Summary, name: str) -> float | None:

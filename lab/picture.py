@@ -15,6 +15,7 @@ from lab.summary import Summary
 
 _WIDTH, _HEIGHT = 260, 180  # of a panel
 _LEFT, _TOP, _GAP, _LEGEND = 64, 40, 18, 34
+_LEAST_WIDTH = 760  # of the legend
 _DECADES = (-5, 0)  # of the miss: 0.001 % to 100 %
 _TICKS = {-5: "0", -4: "0.01 %", -3: "0.1 %", -2: "1 %", -1: "10 %", 0: ""}
 
@@ -25,7 +26,7 @@ def fronts_svg(found: Sequence[Summary], miss: str = "tau_u") -> str:
     delays = list(dict.fromkeys(one.start_delay_s for one in found))
     policies = list(dict.fromkeys(one.policy for one in found))
     palette = colours(policies)
-    width = _LEFT + len(delays) * (_WIDTH + _GAP)
+    width = max(_LEFT + len(delays) * (_WIDTH + _GAP), _LEAST_WIDTH)
     height = _TOP + len(traces) * (_HEIGHT + _GAP) + _LEGEND + 20
     box = f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11"'
     parts = [
@@ -99,7 +100,8 @@ def _x(miss: float, left: float) -> float:
 
 
 def _text(x: float, y: float, text: str, anchor: str, *, bold: bool = False) -> str:
-    weight = ' font-weight="bold"' if bold else ""
+    # A name stands over lines: white around it keeps it legible.
+    weight = ' font-weight="bold" stroke="white" stroke-width="3" paint-order="stroke"' if bold else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#333"{weight}>{html.escape(text)}</text>'
     )
