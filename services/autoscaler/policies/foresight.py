@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import Observation
-from services.autoscaler.policies.persistence import answered
+from services.autoscaler.policies.answer import answered
 
 LATE_START = 1.25
 """Times the measured start delay that is looked ahead: starts jitter."""

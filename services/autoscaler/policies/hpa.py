@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 
-from services.autoscaler.counterfactual import counterfactual
 from services.autoscaler.decision import RATE_WINDOW_S, Decision, Reason
 from services.autoscaler.observation import Observation
+from services.autoscaler.policies.answer import answered
 from services.autoscaler.policies.behaviour import SYNC_S, Behaviour, within_tolerance
 from services.autoscaler.policies.cadence import Cadence
 
@@ -94,14 +94,5 @@ class Hpa:
         return percent / self._target_percent, percent
 
     def _answer(self, observation: Observation, wanted: int, *reasons: Reason) -> Decision:
-        wanted = observation.bounded(wanted)
-        return Decision(
-            t=observation.now,
-            policy=self.name,
-            wanted=wanted,
-            previous=observation.wanted,
-            reasons=reasons,
-            otherwise=counterfactual(
-                observation, wanted, observation.rate(RATE_WINDOW_S), queue_bound=self._queue_bound
-            ),
-        )
+        demand = observation.rate(RATE_WINDOW_S)
+        return answered(self.name, observation, wanted, demand, *reasons, queue_bound=self._queue_bound)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-from services.autoscaler.counterfactual import counterfactual
 from services.autoscaler.decision import RATE_WINDOW_S, Decision, Reason
 from services.autoscaler.observation import Observation
+from services.autoscaler.policies.answer import answered
 from services.autoscaler.policies.behaviour import SYNC_S, Behaviour, within_tolerance
 from services.autoscaler.policies.cadence import Cadence
 
@@ -96,13 +96,5 @@ class Keda:
         if bounded != wanted:
             bounds = (wanted, observation.min_replicas, observation.max_replicas)
             reasons = (Reason("bounds", "{} is outside {}..{}", bounds), *reasons)
-        return Decision(
-            t=observation.now,
-            policy=self.name,
-            wanted=bounded,
-            previous=observation.wanted,
-            reasons=reasons,
-            otherwise=counterfactual(
-                observation, bounded, observation.rate(RATE_WINDOW_S), queue_bound=self._queue_bound
-            ),
-        )
+        demand = observation.rate(RATE_WINDOW_S)
+        return answered(self.name, observation, bounded, demand, *reasons, queue_bound=self._queue_bound)

@@ -10,9 +10,9 @@ import math
 from collections import deque
 from typing import Literal
 
-from services.autoscaler.counterfactual import counterfactual
 from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import Observation
+from services.autoscaler.policies.answer import answered
 from services.autoscaler.policies.cadence import Cadence
 
 TICK_S = 2.0
@@ -133,11 +133,4 @@ class Kpa:
             reasons.insert(0, Reason("bounds", "{} is outside {}..{}", bounds))
         if self._metric != "rps" or demand is None:
             demand = observation.rate(PANIC_S)
-        return Decision(
-            t=observation.now,
-            policy=self.name,
-            wanted=wanted,
-            previous=observation.wanted,
-            reasons=tuple(reasons),
-            otherwise=counterfactual(observation, wanted, demand, queue_bound=self._queue_bound),
-        )
+        return answered(self.name, observation, wanted, demand, *reasons, queue_bound=self._queue_bound)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.autoscaler.counterfactual import counterfactual
 from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import GAP_S, Observation
+from services.autoscaler.policies.answer import answered
 
 WINDOW_S = 60
 UTILISATION = 0.85
@@ -34,24 +34,3 @@ class Persistence:
         text = "{:.1f} req/s over {} s and {:.0f} % headroom; a replica serves {:.2f}"
         reason = Reason("recent-load", text, (rate, WINDOW_S, self._headroom * 100, each))
         return answered(self.name, observation, demand / each, rate, reason, queue_bound=self._queue_bound)
-
-
-def answered(
-    name: str,
-    observation: Observation,
-    replicas: float,
-    demand_rps: float | None,
-    reason: Reason,
-    *,
-    queue_bound: int,
-) -> Decision:
-    """The decision of a policy that wants `replicas` (a real number) within the bounds for one reason."""
-    wanted = observation.bounded(replicas)
-    return Decision(
-        t=observation.now,
-        policy=name,
-        wanted=wanted,
-        previous=observation.wanted,
-        reasons=(reason,),
-        otherwise=counterfactual(observation, wanted, demand_rps, queue_bound=queue_bound),
-    )

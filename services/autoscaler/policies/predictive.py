@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 
-from services.autoscaler.counterfactual import counterfactual
 from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import GAP_S, Observation
+from services.autoscaler.policies.answer import answered
 from services.autoscaler.policies.descent import Descent
 from services.autoscaler.policies.reactive import Need, reactive_floor
 
@@ -160,12 +160,7 @@ class Predictive:
         if bounded != wanted:
             values = (wanted, observation.min_replicas, observation.max_replicas, bounded)
             reasons = (*reasons, Reason("bounds", "{} is outside {}..{}: {}", values))
-        return Decision(
-            t=observation.now,
-            policy=self.name,
-            wanted=bounded,
-            previous=observation.wanted,
-            reasons=reasons,
-            otherwise=counterfactual(observation, bounded, demand, queue_bound=self._queue_bound),
+        return answered(
+            self.name, observation, bounded, demand, *reasons, queue_bound=self._queue_bound,
             forecast_rps=None if ahead is None else ahead.rate_rps,
-        )
+        )  # fmt: skip

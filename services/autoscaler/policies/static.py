@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.autoscaler.counterfactual import counterfactual
 from services.autoscaler.decision import RATE_WINDOW_S, Decision, Reason
 from services.autoscaler.observation import Observation
+from services.autoscaler.policies.answer import answered
 
 
 class Static:
@@ -29,13 +29,5 @@ class Static:
         if wanted != self.replicas:
             bounds = (self.replicas, observation.min_replicas, observation.max_replicas, wanted)
             reason = Reason("fixed", "fixed at {} by setting, bounds {}..{} make it {}", bounds)
-        return Decision(
-            t=observation.now,
-            policy=self.name,
-            wanted=wanted,
-            previous=observation.wanted,
-            reasons=(reason,),
-            otherwise=counterfactual(
-                observation, wanted, observation.rate(RATE_WINDOW_S), queue_bound=self._queue_bound
-            ),
-        )
+        demand = observation.rate(RATE_WINDOW_S)
+        return answered(self.name, observation, wanted, demand, reason, queue_bound=self._queue_bound)

@@ -10,7 +10,8 @@ from operator import mul
 
 from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import GAP_S, Observation
-from services.autoscaler.policies.persistence import UTILISATION, answered
+from services.autoscaler.policies.answer import answered
+from services.autoscaler.policies.persistence import UTILISATION
 
 WINDOW_S = 120
 FEWEST = 30

@@ -1,0 +1,30 @@
+"""The end of every policy: a count within the bounds, its reasons, and what would happen without the step."""
+
+from __future__ import annotations
+
+from services.autoscaler.counterfactual import counterfactual
+from services.autoscaler.decision import Decision, Reason
+from services.autoscaler.observation import Observation
+
+
+def answered(
+    name: str,
+    observation: Observation,
+    replicas: float,
+    demand_rps: float | None,
+    *reasons: Reason,
+    queue_bound: int,
+    forecast_rps: float | None = None,
+) -> Decision:
+    """The decision of a policy that wants `replicas`, a real number that is rounded up and brought within the bounds.
+    demand_rps: the load that the counterfactual speaks of, None where none is known."""
+    wanted = observation.bounded(replicas)
+    return Decision(
+        t=observation.now,
+        policy=name,
+        wanted=wanted,
+        previous=observation.wanted,
+        reasons=reasons,
+        otherwise=counterfactual(observation, wanted, demand_rps, queue_bound=queue_bound),
+        forecast_rps=forecast_rps,
+    )
