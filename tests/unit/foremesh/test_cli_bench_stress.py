@@ -24,7 +24,7 @@ def test_more_than_it_takes_is_refused_and_the_rest_answered(foremesh: Any, tmp_
 
 def test_mixed_load_is_answered_as_it_should_and_memory_told(foremesh: Any, tmp_path: Path) -> None:
     out = tmp_path / "memory.json"
-    done = foremesh("bench", "memory", "--seconds", "2", "--pause-ms", "1", "--json", str(out))
+    done = foremesh("bench", "memory", "--seconds", "4", "--pause-ms", "1", "--json", str(out))
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert found["wrong"] == 0 and sum(found["requests"].values()) > 20
