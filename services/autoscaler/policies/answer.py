@@ -28,3 +28,11 @@ def answered(
         otherwise=counterfactual(observation, wanted, demand_rps, queue_bound=queue_bound),
         forecast_rps=forecast_rps,
     )
+
+
+def out_of_bounds(observation: Observation, wanted: int) -> tuple[Reason, ...]:
+    """Why a count becomes another by the bounds; nothing where it does not."""
+    if observation.bounded(wanted) == wanted:
+        return ()
+    bounds = (wanted, observation.min_replicas, observation.max_replicas)
+    return (Reason("bounds", "{} is outside {}..{}", bounds),)

@@ -10,6 +10,7 @@ from collections import deque
 
 from services.autoscaler.decision import Reason
 from services.autoscaler.observation import Observation
+from services.autoscaler.policies.answer import out_of_bounds
 
 SYNC_S = 15.0
 TOLERANCE = 0.1
@@ -66,11 +67,7 @@ class Behaviour:
         if desired > most and most < observation.max_replicas:
             text = "{} is more than {}, all that 15 s allow from {}"
             return most, (Reason("rate-limit", text, (desired, most, start)),)
-        wanted = observation.bounded(desired)
-        if wanted == desired:
-            return wanted, ()
-        bounds = (desired, observation.min_replicas, observation.max_replicas)
-        return wanted, (Reason("bounds", "{} is outside {}..{}", bounds),)
+        return observation.bounded(desired), out_of_bounds(observation, desired)
 
 
 def within_tolerance(ratio: float) -> bool:

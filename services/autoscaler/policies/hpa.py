@@ -10,7 +10,7 @@ import math
 
 from services.autoscaler.decision import RATE_WINDOW_S, Decision, Reason
 from services.autoscaler.observation import Observation
-from services.autoscaler.policies.answer import answered
+from services.autoscaler.policies.answer import answered, out_of_bounds
 from services.autoscaler.policies.behaviour import SYNC_S, Behaviour, within_tolerance
 from services.autoscaler.policies.cadence import Cadence
 
@@ -38,10 +38,8 @@ class Hpa:
             reason = Reason("between-syncs", "next sync in {:.0f} s, holding {}", values)
             return self._answer(observation, current, reason)
         self._behaviour.found(sync, current)
-        if not observation.min_replicas <= current <= observation.max_replicas:
-            wanted = observation.bounded(current)
-            bounds = (current, observation.min_replicas, observation.max_replicas)
-            return self._answer(observation, wanted, Reason("bounds", "{} is outside {}..{}", bounds))
+        if outside := out_of_bounds(observation, current):
+            return self._answer(observation, current, *outside)
         recommended, *because = self._recommend(observation)
         if recommended is None:
             return self._answer(observation, current, *because)

@@ -11,7 +11,7 @@ import math
 
 from services.autoscaler.decision import RATE_WINDOW_S, Decision, Reason
 from services.autoscaler.observation import Observation
-from services.autoscaler.policies.answer import answered
+from services.autoscaler.policies.answer import answered, out_of_bounds
 from services.autoscaler.policies.behaviour import SYNC_S, Behaviour, within_tolerance
 from services.autoscaler.policies.cadence import Cadence
 
@@ -92,9 +92,6 @@ class Keda:
         return wanted, Reason("rate", "{} s: {:.1f} req/s, {:.2f} a replica -> {}", (*values, wanted))
 
     def _answer(self, observation: Observation, wanted: int, *reasons: Reason) -> Decision:
-        bounded = observation.bounded(wanted)
-        if bounded != wanted:
-            bounds = (wanted, observation.min_replicas, observation.max_replicas)
-            reasons = (Reason("bounds", "{} is outside {}..{}", bounds), *reasons)
+        reasons = (*out_of_bounds(observation, wanted), *reasons)
         demand = observation.rate(RATE_WINDOW_S)
-        return answered(self.name, observation, bounded, demand, *reasons, queue_bound=self._queue_bound)
+        return answered(self.name, observation, wanted, demand, *reasons, queue_bound=self._queue_bound)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import Observation
-from services.autoscaler.policies.answer import answered
+from services.autoscaler.policies.answer import answered, out_of_bounds
 from services.autoscaler.policies.cadence import Cadence
 
 TICK_S = 2.0
@@ -126,11 +126,7 @@ class Kpa:
     def _answer(
         self, observation: Observation, desired: int, demand: float | None, reason: Reason
     ) -> Decision:
-        wanted = observation.bounded(desired)
-        reasons = [reason]
-        if wanted != desired:
-            bounds = (desired, observation.min_replicas, observation.max_replicas)
-            reasons.insert(0, Reason("bounds", "{} is outside {}..{}", bounds))
+        reasons = (*out_of_bounds(observation, desired), reason)
         if self._metric != "rps" or demand is None:
             demand = observation.rate(PANIC_S)
-        return answered(self.name, observation, wanted, demand, *reasons, queue_bound=self._queue_bound)
+        return answered(self.name, observation, desired, demand, *reasons, queue_bound=self._queue_bound)
