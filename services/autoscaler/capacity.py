@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-MEASURABLE = 0.4
-"""Share of the quota above which a sample tells the capacity; below it only gives a lower bound."""
+MEASURABLE = 0.7
+"""Share of the quota above which a sample tells the capacity; below it only gives a lower bound.
+
+Half-full replicas batch little: one was seen to seem worth 97 requests/s at 60 of them, and served 210 when full.
+Believing that keeps replicas that nobody needs. Wanting too few is found out at once, for it fills the replicas."""
 
 WIDEST = 4.0
 """The estimate stays within this factor of the first guess, both ways."""

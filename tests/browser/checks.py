@@ -73,27 +73,31 @@ def check_page(
 ) -> dict[str, Any]:
     """Open the page of a mesh under demo load and assert all that it promises; screenshots are kept.
 
-    The deadlines: `settle_s` for what any running mesh shows, `replicas_s` until the number of ready replicas
-    has changed once, `traces_s` until a trace with spans of the whole path opens. Returns what was seen.
-    Raises AssertionError.
+    The deadlines: `settle_s` for what any running mesh shows, `replicas_s` more until the number of ready replicas
+    has changed once since the page was opened, `traces_s` until a trace with spans of the whole path opens.
+    Returns what was seen. Raises AssertionError.
     """
     console = Console(page)
     page.goto(dashboard_url)
+    _note_replicas(page)
     eventually("connection is live", lambda: _says(page, "connection", "live"), settle_s)
     check_mesh(page, settle_s)
     eventually("forecast band is drawn", lambda: area(page, "forecast-band") > 100, settle_s)
     rate = page.locator("#tile-rate")
     eventually("requests are counted", lambda: rate.inner_text().strip("0") and _number(rate), settle_s)
     reasons = eventually("decisions with reasons", lambda: decisions(page), settle_s)
-    ready = {replicas_ready(page)}
-    eventually("ready replicas changed", lambda: _changed(page, ready), replicas_s)
+    try:
+        eventually("ready replicas changed", lambda: len(_replicas_noted(page)) > 1, replicas_s)
+    except AssertionError as e:
+        e.add_note(f"seen ready: {sorted(_replicas_noted(page))}; last decisions: {decisions(page)[:4]}")
+        raise
     keep_screenshot(page, f"{name}-page")
     services = check_waterfall(page, traces_s)
     keep_screenshot(page, f"{name}-waterfall", full_page=False)
     page.keyboard.press("Escape")
     eventually("waterfall is closed", lambda: not by_id(page, "waterfall").is_visible(), 5)
     assert console.errors == []
-    return {"reasons": reasons, "ready": sorted(ready), "services": sorted(services)}
+    return {"reasons": reasons, "ready": sorted(_replicas_noted(page)), "services": sorted(services)}
 
 
 def check_mesh(page: Page, within_s: float) -> None:
@@ -143,14 +147,20 @@ def decisions(page: Page) -> list[str]:
     ]
 
 
-def replicas_ready(page: Page) -> str:
-    """What the page says about ready replicas."""
-    return by_id(page, "replicas-ready").inner_text()
+def _note_replicas(page: Page) -> None:
+    """Have the page keep every number of ready replicas that it shows from now on, whatever is checked meanwhile."""
+    page.evaluate(
+        """() => {
+            const tile = document.querySelector('[data-testid="replicas-ready"]');
+            const seen = (window.replicasNoted = new Set([tile.textContent]));
+            new MutationObserver(() => seen.add(tile.textContent))
+                .observe(tile, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
 
 
-def _changed(page: Page, seen: set[str]) -> bool:
-    seen.add(replicas_ready(page))
-    return len([one for one in seen if one.isdigit()]) > 1
+def _replicas_noted(page: Page) -> set[str]:
+    return {one for one in page.evaluate("() => [...window.replicasNoted]") if one.strip().isdigit()}
 
 
 def _number(found: Locator) -> bool:

@@ -24,7 +24,7 @@ def test_full_replicas_tell_their_capacity_within_a_minute(true_rps: float) -> N
 
 def test_the_fuller_the_replicas_the_more_a_sample_counts() -> None:
     half, full = CapacityEstimate(100.0), CapacityEstimate(100.0)
-    fed(half, 140, 0.5, 5)
+    fed(half, 140, 0.8, 5)
     fed(full, 140, 1.0, 5)
     assert half.rps is not None
     assert full.rps is not None
@@ -34,6 +34,11 @@ def test_the_fuller_the_replicas_the_more_a_sample_counts() -> None:
 def test_low_load_cannot_lower_it() -> None:
     # Without batches each request costs twice as much: at 10 % of the CPU a replica seems to be worth half.
     assert fed(CapacityEstimate(200.0), 100, 0.1, 500) == 200
+
+
+def test_half_full_replicas_cannot_lower_it() -> None:
+    # Seen on a mesh at 60 req/s per replica: 97 req/s each, by what they used; they had just served 210.
+    assert fed(CapacityEstimate(210.0), 97, 0.62, 500) == 210
 
 
 def test_low_load_can_raise_it() -> None:
