@@ -8,7 +8,7 @@ import sys
 import typer
 
 VERBS = ("up", "down", "status", "logs", "ask", "scale", "demo", "trace", "settings")
-GROUPS = ("bench", "lab", "models")
+GROUPS = ("bench", "forecast", "lab", "models")
 
 
 def application() -> typer.Typer:

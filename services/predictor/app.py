@@ -61,7 +61,7 @@ class Predictor:
             started=time.monotonic(),
         )
         self._silent = True
-        self._demoted = False
+        self._leader: str | None = None
         self._restored = False
         self._seed: str | None = None
         self._behind: asyncio.Task[bool] | None = None
@@ -178,13 +178,14 @@ class Predictor:
         self._silent = silent
 
     def _mind_champion(self) -> None:
-        demoted = self._live.champion.demoted
-        if demoted != self._demoted:
+        """Say that a forecaster has lost the lead, and on which record."""
+        champion = self._live.champion
+        if self._leader not in (None, champion.leader):
+            metrics.DEMOTIONS.labels(self._leader).inc()
             log.warning(
-                "the LSTM is demoted, persistence answers" if demoted else "the LSTM leads again",
-                extra={"mae_ratio": self._live.champion.scores["lstm"].mae_ratio},
+                f"{self._leader} is demoted, {champion.leader} leads", extra={"why": champion.reason()}
             )
-        self._demoted = demoted
+        self._leader = champion.leader
 
     async def _quietly(self, what: str, call: Awaitable[None]) -> bool:
         """Await a call through the sidecar; False, counted and logged, when it does not get through."""

@@ -1,39 +1,87 @@
 """Rolling-origin backtest: at each step of a trace's last part, forecast as the service would, then look.
 
-    python -m services.predictor.backtest --trace FILE.csv --json OUT.json
-
-The rows are ratios against persistence on the same origins: mae_ratio against the last value, pinball_ratio
-against persistence with empirical quantiles; `champion` is what the service would have answered.
+Ratios against persistence on the same origins: mae_ratio against the last value, pinball_ratio against
+persistence with empirical quantiles; `champion` is what the service would have answered.
 """
 
-import argparse
-import json
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from services.predictor.champion import CONTEXT_STEPS, Champion
-from services.predictor.corpus import TRAINING_SHARE
-from services.predictor.forecast import HORIZONS, Floats
-from services.predictor.lstm import ARTEFACTS
-from services.predictor.scores import loss
+from services.predictor.forecast import HORIZONS, QUANTILES, Floats
+from services.predictor.scores import covered, pinball
 from services.predictor.served import served
-from services.predictor.traces import BadTrace, read, resample
+from services.predictor.traces import TRAINING_SHARE, read
+
+WARM_STEPS = 2000
+"""Steps before the first judged origin from which on the forecaster is asked: a service has been running."""
+
+LEAST_HORIZONS = 5
+"""A horizon is judged where the judged part of the trace is at least so many times as long."""
+
+_MEDIAN = QUANTILES.index(0.5)
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Row:
-    """Scores of one model at one horizon; ratios below 1 are better than persistence; origins scored."""
+    """Scores of one model at one horizon; ratios below 1 are better than persistence.
+
+    horizon_s: seconds ahead. step_s: length of the step that is forecast. origins: forecasts scored.
+    """
 
     horizon_s: float
     model: str
     mae_ratio: float
     pinball_ratio: float
     coverage_q95: float
+    step_s: float
     origins: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is forecast with one length of step: bins: bins of the trace in a step; steps: horizons, in steps."""
+
+    bins: int
+    steps: tuple[int, ...]
+
+
+def plan(
+    bin_s: float, judged_bins: int, horizons_s: Sequence[float] | None = None
+) -> tuple[list[Part], list[str]]:
+    """Which steps reach which horizons, and a sentence for each horizon that can't be judged.
+
+    A horizon is forecast with the shortest step, a multiple of the trace's bin of `bin_s` seconds, that reaches
+    it in one of HORIZONS steps. Without `horizons_s`: the horizons of steps as long as a bin. judged_bins: bins
+    in the part that is judged.
+    """
+    asked = [h * bin_s for h in HORIZONS] if horizons_s is None else sorted(set(horizons_s))
+    parts: dict[int, list[int]] = {}
+    notes: list[str] = []
+    for horizon_s in asked:
+        if horizon_s < bin_s * (1 - 1e-6):
+            notes.append(
+                f"{horizon_s:g} s is skipped: the trace has bins of {bin_s:g} s and tells nothing shorter"
+            )
+            continue
+        if horizon_s * LEAST_HORIZONS > judged_bins * bin_s:
+            notes.append(
+                f"{horizon_s:g} s is skipped: the judged part is {judged_bins * bin_s:g} s long,"
+                f" less than {LEAST_HORIZONS} times that"
+            )
+            continue
+        reach = [steps for steps in HORIZONS if _whole(horizon_s / bin_s / steps)]
+        if not reach:
+            notes.append(f"{horizon_s:g} s is skipped: it is no multiple of the trace's bins of {bin_s:g} s")
+            continue
+        parts.setdefault(round(horizon_s / bin_s / reach[-1]), []).append(reach[-1])
+    return [Part(bins, tuple(steps)) for bins, steps in sorted(parts.items())], notes
 
 
 def backtest(
@@ -42,93 +90,112 @@ def backtest(
     champion: Champion,
     *,
     first: int,
+    bins: int = 1,
+    steps: Sequence[int] = HORIZONS,
     every: int = 1,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> list[Row]:
-    """Forecast `counts` (per step, NaN = unknown) at every `every`-th origin from index `first` on."""
-    sums: dict[tuple[str, int], Floats] = {}
-    ahead = max(HORIZONS)
-    origins = range(max(first, 2), len(counts) - ahead + 1, every)
+    """Forecast `counts` (per bin, NaN = unknown) at every `every`-th origin from bin `first` on.
+
+    step_s: seconds in a step; bins: bins that make one, windows slide by single bins. steps: the horizons to
+    report. The champion is asked from WARM_STEPS steps before `first` on, so that it has a record by then.
+    """
+    total = np.concatenate(([0.0], np.cumsum(counts)))
+    if not np.isfinite(counts).all():
+        total = np.concatenate(([0.0], np.cumsum(np.nan_to_num(counts))))
+    unknown = np.concatenate(([0], np.cumsum(~np.isfinite(counts))))
+    indices = [HORIZONS.index(h) for h in steps]
+    reach = np.asarray(HORIZONS) * bins
+
+    def history(origin: int) -> Floats:
+        count = min(origin // bins, CONTEXT_STEPS)
+        edges = np.arange(origin - count * bins, origin + 1, bins)
+        whole = np.diff(unknown[edges]) == 0
+        return np.where(whole, np.diff(total[edges]), np.nan)
+
+    sums: dict[str, Floats] = {}
+    first = max(first, 2 * bins)
+    for origin in range(max(first - WARM_STEPS * bins, 2 * bins), first, bins):
+        seen = history(origin)
+        if np.isfinite(seen[-1]):
+            champion.forecast(seen, step_s, origin * step_s / bins)
+    origins = range(first, len(counts) - max(steps) * bins + 1, every)
     for done, origin in enumerate(origins):
-        history = counts[max(origin - CONTEXT_STEPS, 0) : origin]
-        if not np.isfinite(history[-1]):
+        progress(done, len(origins))
+        seen = history(origin)
+        if not np.isfinite(seen[-1]):
             continue
-        answer = champion.forecast(history, step_s, origin * step_s)
-        base = champion.answers["persistence"]
-        for index, horizon in enumerate(HORIZONS):
-            outcome = counts[origin + horizon - 1] / step_s
-            if not np.isfinite(outcome):
-                continue
-            naive, persistent = abs(outcome - base.level_rps), loss(base, index, outcome).pinball
-            for name, forecast in {**champion.answers, "champion": answer}.items():
-                scored = loss(forecast, index, outcome)
-                cell = sums.setdefault((name, index), np.zeros(6))
-                cell += (scored.absolute, naive, scored.pinball, persistent, scored.covered, 1.0)
-        progress(done + 1, len(origins))
+        answer = champion.forecast(seen, step_s, origin * step_s / bins)
+        ends = np.minimum(origin + reach, len(counts))
+        missing = (unknown[ends] - unknown[ends - bins] > 0) | (origin + reach > len(counts))
+        outcomes = np.where(missing, np.nan, total[ends] - total[ends - bins]) / step_s
+        naive = np.abs(outcomes - answer.level_rps)
+        persistent = pinball(champion.answers["persistence"].rates_rps, outcomes)
+        for name, forecast in {**champion.answers, "champion": answer}.items():
+            rates = forecast.rates_rps
+            scored = np.stack(
+                [
+                    np.abs(outcomes - rates[:, _MEDIAN]), naive, pinball(rates, outcomes), persistent,
+                    covered(rates, outcomes), np.ones(len(HORIZONS)),
+                ]
+            )  # fmt: skip
+            cell = sums.setdefault(name, np.zeros((6, len(HORIZONS))))
+            cell += np.where(np.isfinite(outcomes), scored, 0.0)
+    progress(len(origins), len(origins))
     return [
         Row(
             horizon_s=HORIZONS[index] * step_s,
             model=name,
-            mae_ratio=_ratio(cell[0], cell[1]),
-            pinball_ratio=_ratio(cell[2], cell[3]),
-            coverage_q95=round(float(cell[4] / cell[5]), 4),
-            origins=int(cell[5]),
+            mae_ratio=_ratio(cell[0, index], cell[1, index]),
+            pinball_ratio=_ratio(cell[2, index], cell[3, index]),
+            coverage_q95=round(float(cell[4, index] / cell[5, index]), 4),
+            step_s=step_s,
+            origins=int(cell[5, index]),
         )
-        for (name, index), cell in sorted(sums.items())
+        for name, cell in sorted(sums.items())
+        for index in indices
+        if cell[5, index] > 0
     ]
 
 
 def run(
-    path: Path, folder: Path, *, start: float = TRAINING_SHARE, factor: int = 1, every: int = 1
-) -> dict[str, object]:
-    """Backtest the trace at `path`, its bins added up by `factor`, from the share `start` of it on."""
+    path: Path,
+    folder: Path,
+    *,
+    start: float = TRAINING_SHARE,
+    horizons_s: Sequence[float] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Backtest the trace at `path` from the share `start` of it on, with the network in `folder`.
+
+    Returns {trace, step_s, rows, notes}; step_s is the shortest step used. Raises BadTrace, BadArtefact.
+    """
     trace = read(path)
-    counts = resample(trace.counts, factor) if factor > 1 else trace.counts
-    step_s = trace.step_s * factor
-    champion = served(folder)
-
-    def progress(done: int, total: int) -> None:
-        if done % 2000 == 0 or done == total:
-            print(
-                f"\r{trace.name}: {done}/{total} origins", end="\n" if done == total else "", file=sys.stderr
-            )
-
-    first = int(len(counts) * start)
-    rows = backtest(counts, step_s, champion, first=first, every=every, progress=progress)
-    return {"trace": trace.name, "step_s": step_s, "rows": [asdict(row) for row in rows]}
-
-
-def main() -> int:
-    """Command line; exit code 2 for a trace that cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m services.predictor.backtest", description=__doc__)
-    parser.add_argument("--trace", type=Path, required=True, help="CSV with the columns timestamp,requests")
-    parser.add_argument("--json", type=Path, required=True, help="file to write the table to")
-    parser.add_argument(
-        "--model", type=Path, default=ARTEFACTS, help="folder of forecaster.onnx and card.json"
-    )
-    parser.add_argument("--start", type=float, default=TRAINING_SHARE, help="share of the trace to skip")
-    parser.add_argument("--factor", type=int, default=1, help="bins to add up into one step")
-    parser.add_argument("--every", type=int, default=1, help="steps from one origin to the next")
-    arguments = parser.parse_args()
-    try:
-        table = run(
-            arguments.trace,
-            arguments.model,
-            start=arguments.start,
-            factor=arguments.factor,
-            every=arguments.every,
+    first = int(len(trace.counts) * start)
+    parts, notes = plan(trace.step_s, len(trace.counts) - first, horizons_s)
+    rows: list[Row] = []
+    for at, part in enumerate(parts):
+        rows += backtest(
+            trace.counts,
+            trace.step_s * part.bins,
+            served(folder),
+            first=first,
+            bins=part.bins,
+            steps=part.steps,
+            progress=lambda done, total, at=at: progress(at * total + done, len(parts) * total),  # type: ignore[misc]
         )
-    except BadTrace as error:
-        print(error, file=sys.stderr)
-        return 2
-    arguments.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return {
+        "trace": trace.name,
+        "step_s": trace.step_s * (parts[0].bins if parts else 1),
+        "rows": [asdict(row) for row in sorted(rows, key=lambda row: (row.horizon_s, row.model))],
+        "notes": notes,
+    }
+
+
+def _whole(number: float) -> bool:
+    return round(number) >= 1 and abs(number - round(number)) < 1e-6
 
 
 def _ratio(ours: float, theirs: float) -> float:
     """`ours / theirs`; two errors of zero are equal."""
     return round(float(ours / theirs), 4) if theirs > 0 else (1.0 if ours == 0 else float("inf"))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,105 +1,137 @@
-"""The forecaster that the service asks: the LSTM while it earns it, persistence otherwise.
+"""The forecaster that the service asks: all of them, each counting as much as it has earned on this series.
 
-Both answer each time and are scored on what then came, so that a network that does not understand this
-traffic is found out by its own record and not by its users. The answer's `model` says who gave it.
+All answer each time and are scored on what then came, so that a network that does not understand this traffic
+is found out by its own record and not by its users. What goes out is the blend of their quantiles, calibrated.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
 
 import numpy as np
 
-from services.predictor.forecast import HORIZONS, ColdStart, Floats, Forecast, Forecaster
-from services.predictor.persistence import MEMORY
-from services.predictor.scores import Scores, loss
+from services.predictor.blend import Blend
+from services.predictor.calibration import Calibration
+from services.predictor.forecast import HORIZONS, QUANTILES, ColdStart, Floats, Forecast, Forecaster
+from services.predictor.origins import Ledger
+from services.predictor.scores import Record, pinball
+from services.predictor.seasons import Seasons
 
-CONTEXT_STEPS = MEMORY + max(HORIZONS)
-"""Steps of history that either of the two makes use of; more is not needed."""
+CONTEXT_STEPS = 11_520
+"""Steps of history that are made use of: eight days of minutes, to find periods in; most needs TAIL_STEPS."""
 
-MEMORY_STEPS = 30.0
-"""Steps after which an error weighs 1/e in the comparison."""
+TAIL_STEPS = 730
+"""Steps that the forecasters are given."""
 
-COVERAGE_MEMORY_STEPS = 300.0
-"""The same for coverage, which needs many more outcomes to mean anything."""
+REPLAY_STEPS = 120
+"""Steps of the history that are forecast again to begin with, so that a restart begins with a record."""
 
-TRIAL_STEPS = 15.0
-"""No verdict before the comparison has run for so many steps."""
+KEEP_LEAD = 0.1
+"""The leader changes when another's weight is larger by this: names must not flap."""
 
-DEMOTE_ABOVE = 1.25
-"""The leader is demoted when its pinball loss is above this many times the challenger's."""
 
-PROMOTE_BELOW = 1.0
-"""And leads again below this: the gap between the two keeps it from flapping."""
+@dataclass(frozen=True)
+class Said:
+    """One origin: rates [forecaster, horizon, quantile], NaN for whom was cold; the answer's rates; the level."""
+
+    rates: Floats
+    answer: Floats
+    level_rps: float
 
 
 class Champion:
-    """Two forecasters behind the interface of one.
+    """Forecasters behind the interface of one.
 
-    answers: what each said in the last call, by name. scores: each one's record, and under `champion` that of
-    what was answered. demoted: whether the leader has lost its place for now.
+    answers: what each said in the last call, by name. records: each one's record, and under `champion` that of
+    what was answered. leader: who counts most now. weights: by name, mean over horizons, summing to one.
     """
 
     name = "champion"
 
-    def __init__(self, leader: Forecaster, challenger: Forecaster) -> None:
-        self._leader = leader
-        self._challenger = challenger
-        self._issued: dict[float, dict[str, Forecast]] = {}
-        self._trial_since: float | None = None
-        self._step_s = 0.0
-        self.demoted = False
+    def __init__(self, forecasters: Sequence[Forecaster], prior: Sequence[float], seasons: Seasons) -> None:
+        """The first one is persistence, which always answers; prior: what each counts at the start."""
+        self._forecasters = tuple(forecasters)
+        self._prior = np.asarray(prior, dtype=np.float64)
+        self._seasons = seasons
         self.answers: dict[str, Forecast] = {}
-        self.scores: dict[str, Scores] = {}
-
-    def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
-        """See Forecaster.forecast; first scores the earlier forecasts whose outcome this history holds."""
-        if step_s != self._step_s:
-            self._forget(step_s)
-        self._score(history, now)
-        challenge = self._challenger.forecast(history, step_s, now)
-        self.answers = {self._challenger.name: challenge}
-        answer = challenge
-        try:
-            lead = self._leader.forecast(history, step_s, now)
-        except ColdStart:
-            pass
-        else:
-            self.answers[self._leader.name] = lead
-            answer = challenge if self.demoted else lead
-        self._issued[_key(now)] = {**self.answers, self.name: answer}
-        return answer
-
-    def _score(self, history: Floats, now: float) -> None:
-        """Score each forecast that looked at the step which just ended; two calls at one time score once."""
-        self._expire(now)
-        if _key(now) in self._issued or not history.size or not np.isfinite(history[-1]):
-            return
-        outcome = float(history[-1]) / self._step_s
-        for index, horizon in enumerate(HORIZONS):
-            past = self._issued.get(_key(now - horizon * self._step_s), {})
-            for name, forecast in past.items():
-                scores = self.scores.setdefault(name, Scores(MEMORY_STEPS, COVERAGE_MEMORY_STEPS))
-                yardstick = abs(outcome - forecast.level_rps)
-                scores.add(loss(forecast, index, outcome), yardstick, now / self._step_s)
-            if self._leader.name in past and self._trial_since is None:
-                self._trial_since = now
-        self._judge(now)
-
-    def _judge(self, now: float) -> None:
-        if self._trial_since is None or now - self._trial_since < TRIAL_STEPS * self._step_s:
-            return
-        ours, theirs = self.scores[self._leader.name].pinball, self.scores[self._challenger.name].pinball
-        limit = PROMOTE_BELOW if self.demoted else DEMOTE_ABOVE
-        self.demoted = ours > limit * theirs
-
-    def _expire(self, now: float) -> None:
-        """Drop what is too old to be scored, and what a clock that was set back has put in the future."""
-        oldest = now - (max(HORIZONS) + 1) * self._step_s
-        for at in [at for at in self._issued if not oldest <= at <= now]:
-            del self._issued[at]
+        self._forget(0.0)
 
     def _forget(self, step_s: float) -> None:
-        self._step_s, self._trial_since, self.demoted = step_s, None, False
-        self._issued.clear()
-        self.scores.clear()
+        self._step_s = step_s
+        self._blend = Blend(self._prior)
+        self._calibration = Calibration()
+        self._ledger: Ledger[Said] = Ledger()
+        self._at = -np.inf
+        self.records = {one.name: Record() for one in (*self._forecasters, self)}
+        self.leader = ""
+        self.weights: dict[str, float] = {}
 
+    def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
+        """See Forecaster.forecast; first learns from the earlier forecasts whose outcome this history holds."""
+        if step_s != self._step_s:
+            self._forget(step_s)
+            first = max(len(history) - REPLAY_STEPS, 1)
+            for end in range(first, len(history)):
+                if np.isfinite(history[end - 1]):
+                    self._advance(history[:end], now - (len(history) - end) * step_s)
+        return self._advance(history, now)
 
-def _key(at: float) -> float:
-    return round(at, 3)
+    def _advance(self, history: Floats, now: float) -> Forecast:
+        started = perf_counter()
+        step_s = self._step_s
+        self._seasons.observe(history, step_s, now)
+        tail = history[-TAIL_STEPS:]
+        self._learn(tail, now)
+        self.answers = {}
+        rates = np.full((len(self._forecasters), len(HORIZONS), len(QUANTILES)), np.nan)
+        for index, forecaster in enumerate(self._forecasters):
+            try:
+                answer = forecaster.forecast(tail, step_s, now)
+            except ColdStart:
+                if index == 0:
+                    raise
+                continue
+            self.answers[forecaster.name] = answer
+            rates[index] = answer.rates_rps
+        weights = self._blend.weights(np.isfinite(rates[:, 0, 0]))
+        self._lead(weights.mean(axis=1))
+        raw = np.einsum("fh,fhq->hq", weights, np.nan_to_num(rates))
+        final = self._calibration.apply(raw)
+        base = self.answers[self._forecasters[0].name]
+        self._ledger.keep(now, Said(rates, final, base.level_rps))
+        return replace(
+            base,
+            model=self.leader,
+            reason=self.reason(),
+            rates_rps=final,
+            compute_ms=(perf_counter() - started) * 1e3,
+        )
+
+    def _learn(self, history: Floats, now: float) -> None:
+        for horizon, said, outcome in self._ledger.settle(history, self._step_s, now):
+            rate = outcome / self._step_s
+            losses = pinball(said.rates[:, horizon], rate)
+            self._blend.learn(horizon, losses, float(losses[0]))
+            self._calibration.learn(horizon, said.answer[horizon], rate)
+            naive = abs(rate - said.level_rps)
+            for index, forecaster in enumerate(self._forecasters):
+                if np.isfinite(losses[index]):
+                    self.records[forecaster.name].add(said.rates[index, horizon], rate, naive)
+            self.records[self.name].add(said.answer[horizon], rate, naive)
+
+    def _lead(self, weights: Floats) -> None:
+        names = [forecaster.name for forecaster in self._forecasters]
+        self.weights = dict(zip(names, weights.tolist(), strict=True))
+        best = names[int(np.argmax(weights))]
+        if self.weights.get(self.leader, 0.0) + KEEP_LEAD <= self.weights[best]:
+            self.leader = best
+
+    def reason(self) -> str:
+        """What the answer is made of and on which record: "lstm 62 % (MAE 0.83 of the last value's), ar ..."."""
+        parts = []
+        for name, weight in sorted(self.weights.items(), key=lambda one: -one[1]):
+            ratio = self.records[name].mae_ratio
+            if weight >= 0.01:
+                record = "" if ratio is None else f" (MAE {ratio:.2f} of the last value's)"
+                parts.append(f"{name} {100 * weight:.0f} %{record}")
+        return ", ".join(parts)

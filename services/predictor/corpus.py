@@ -8,10 +8,7 @@ import numpy as np
 from services.predictor import features, synthetic
 from services.predictor.features import LAGS, Encoded
 from services.predictor.forecast import HORIZONS, Floats
-from services.predictor.traces import Trace, resample
-
-TRAINING_SHARE = 0.75
-"""The first part of a trace, for training; the rest is only ever backtested."""
+from services.predictor.traces import TRAINING_SHARE, Trace, resample
 
 FACTORS = (1, 2, 5, 10)
 """A trace is seen at its own bin width and at these multiples of it."""

@@ -1,6 +1,6 @@
 """What a forecast is, and what answers one: the interface of every forecaster, live and in the lab."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +23,8 @@ class Forecast:
     step_s: length of a step in seconds. level_rps: rate in the last known step, requests per second.
     model: the forecaster that answered. horizons_s: ascending, seconds. quantiles: ascending.
     rates_rps: requests per second, [horizon, quantile], never negative, never falling along a row.
-    history_steps: known steps behind the forecast. compute_ms: wall time that it took.
+    history_steps: known steps behind the forecast. compute_ms: wall time that it took. reason: on what grounds
+    this model answered, for people.
     """
 
     issued_at: float
@@ -35,6 +36,7 @@ class Forecast:
     rates_rps: Floats
     history_steps: int
     compute_ms: float
+    reason: str = ""
 
     @classmethod
     def from_counts(
@@ -67,12 +69,9 @@ class Forecast:
         by_horizon = [float(np.interp(quantile, self.quantiles, row)) for row in self.rates_rps]
         return float(np.interp(horizon_s, self.horizons_s, by_horizon))
 
-    def named(self, model: str) -> "Forecast":
-        """The same forecast under another name."""
-        return replace(self, model=model)
-
     def event(self) -> dict[str, Any]:
         """The message of topic `forecasts` (services/contracts/forecasts.schema.json)."""
+        said = {"reason": self.reason} if self.reason else {}
         return {
             "issued_at": self.issued_at,
             "step_s": self.step_s,
@@ -83,6 +82,7 @@ class Forecast:
             "rates_rps": [[round(float(rate), 6) for rate in row] for row in self.rates_rps],
             "history_steps": self.history_steps,
             "compute_ms": round(self.compute_ms, 3),
+            **said,
         }
 
 

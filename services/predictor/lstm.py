@@ -27,9 +27,9 @@ class Lstm:
 
     name = "lstm"
 
-    def __init__(self, folder: Path = ARTEFACTS) -> None:
-        """Load forecaster.onnx from `folder`. Raises BadArtefact when its hash is not the card's."""
-        network = verified(folder)
+    def __init__(self, where: Path = ARTEFACTS) -> None:
+        """Load the network at `where` (see files). Raises BadArtefact when its hash is not the card's."""
+        network = verified(where)
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
@@ -54,20 +54,27 @@ class Lstm:
         )
 
 
-def verified(folder: Path) -> bytes:
-    """The bytes of forecaster.onnx in `folder`, after a look at its hash in card.json; BadArtefact if not."""
-    path, card = folder / "forecaster.onnx", folder / "card.json"
+def files(where: Path) -> tuple[Path, Path]:
+    """The network and its card: NAME.onnx and NAME.card.json, or forecaster.onnx and card.json in a folder."""
+    if where.suffix == ".onnx":
+        return where, where.with_suffix(".card.json")
+    return where / "forecaster.onnx", where / "card.json"
+
+
+def verified(where: Path) -> bytes:
+    """The bytes of the network at `where`, after a look at its hash in the card; BadArtefact if not."""
+    path, card = files(where)
     try:
         network = path.read_bytes()
-        expected = json.loads(card.read_text(encoding="utf-8"))["sha256"]["forecaster.onnx"]
+        expected = json.loads(card.read_text(encoding="utf-8"))["sha256"][path.name]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadArtefact(
-            f"{folder}: needs forecaster.onnx and a card.json with its sha256: {error!r}"
+            f"{where}: needs {path.name} and a {card.name} with its sha256: {error!r}"
         ) from error
     actual = hashlib.sha256(network).hexdigest()
     if actual != expected:
         raise BadArtefact(
             f"{path}: sha256 {actual} is not the card's {expected}; restore the file or train it again"
-            " (python -m services.predictor.train)"
+            " (foremesh forecast train)"
         )
     return network

@@ -15,7 +15,9 @@ COMPUTE = Histogram(
     ["model"],
     buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2),
 )
-LEADING = Gauge("predictor_lstm_leads", "1 while the LSTM's forecasts go out, 0 while persistence's do")
+WEIGHT = Gauge("predictor_weight", "Share that a forecaster has in what goes out, 0..1", ["model"])
+LEADS = Gauge("predictor_leads", "1 for the forecaster that counts most, 0 for the others", ["model"])
+DEMOTIONS = Counter("predictor_demotions", "Times that a forecaster lost the lead", ["model"])
 COVERAGE = Gauge(
     "predictor_coverage_q95", "Share of outcomes at or below the 0.95 quantile, fading", ["model"]
 )
@@ -29,9 +31,11 @@ MAE_RATIO = Gauge(
 def show(forecast: Forecast, champion: Champion) -> None:
     """Set the gauges from the forecast that goes out and the record of all; `champion` is what went out."""
     COMPUTE.labels(forecast.model).observe(forecast.compute_ms / 1e3)
-    LEADING.set(forecast.model == "lstm")
-    for model, scores in champion.scores.items():
-        if scores.coverage_q95 is not None:
-            COVERAGE.labels(model).set(scores.coverage_q95)
-        if scores.mae_ratio is not None:
-            MAE_RATIO.labels(model).set(scores.mae_ratio)
+    for model, weight in champion.weights.items():
+        WEIGHT.labels(model).set(weight)
+        LEADS.labels(model).set(model == champion.leader)
+    for model, record in champion.records.items():
+        if record.coverage_q95 is not None:
+            COVERAGE.labels(model).set(record.coverage_q95)
+        if record.mae_ratio is not None:
+            MAE_RATIO.labels(model).set(record.mae_ratio)

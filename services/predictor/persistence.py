@@ -53,9 +53,9 @@ def persist(history: Floats) -> Floats:
         changes = recent[horizon:] - recent[:-horizon]
         changes = changes[np.isfinite(changes)]
         if changes.size >= FEW:
-            row = np.quantile(changes, QUANTILES)
+            row = quantiles(changes)
         elif changes.size:
-            own = np.quantile(changes, QUANTILES)
+            own = quantiles(changes)
             row = np.where(_Z < 0, np.minimum(own, poisson), np.maximum(own, poisson))
         else:
             # Independent changes add up as the root of their number: no evidence yet says otherwise.
@@ -63,3 +63,9 @@ def persist(history: Floats) -> Floats:
         covered = horizon
         rows.append(row)
     return np.maximum(last + np.stack(rows), 0.0)
+
+
+def quantiles(values: Floats) -> Floats:
+    """QUANTILES of one or more values, linear between them: numpy's own takes five times as long."""
+    ordered = np.sort(values)
+    return np.interp(np.asarray(QUANTILES) * (ordered.size - 1), np.arange(ordered.size), ordered)

@@ -1,12 +1,22 @@
-"""The forecaster as it is served: made in one place for the service, its backtest and the lab."""
+"""The forecaster as it is served: made here for the service, the backtest and the lab."""
 
 from pathlib import Path
 
+from services.predictor.ar import Ar
 from services.predictor.champion import Champion
+from services.predictor.ets import Ets
 from services.predictor.lstm import ARTEFACTS, Lstm
 from services.predictor.persistence import Persistence
+from services.predictor.seasonal import Seasonal
+from services.predictor.seasons import Seasons
+from services.predictor.spread import WithSpread
 
 
-def served(folder: Path = ARTEFACTS) -> Champion:
-    """A new champion without a record, around the network in `folder`; raises BadArtefact."""
-    return Champion(Lstm(folder), Persistence())
+def served(where: Path = ARTEFACTS) -> Champion:
+    """A new champion without a record, around the network at `where` (see lstm.files); raises BadArtefact."""
+    seasons = Seasons()
+    return Champion(
+        [Persistence(), Lstm(where), WithSpread(Ar()), WithSpread(Ets()), WithSpread(Seasonal(seasons))],
+        [0.05, 0.6, 0.15, 0.15, 0.05],
+        seasons,
+    )

@@ -43,7 +43,7 @@ class Settings(ServiceSettings):
     )
     forecaster: Path = Field(
         default=Path(__file__).parent / "artefacts",
-        description="Folder of forecaster.onnx and its card.json.",
+        description="The network: NAME.onnx beside NAME.card.json, or a folder of forecaster.onnx and card.json.",
     )
 
     @model_validator(mode="after")

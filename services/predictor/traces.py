@@ -9,6 +9,9 @@ import numpy as np
 
 from services.predictor.forecast import Floats
 
+TRAINING_SHARE = 0.75
+"""The first part of a trace, for training; the rest is only ever backtested."""
+
 
 class BadTrace(ValueError):
     """A trace file that cannot be used; the message names file, line and remedy."""
@@ -34,7 +37,9 @@ def read(path: Path) -> Trace:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
             if not {"timestamp", "requests"} <= set(rows.fieldnames or ()):
-                raise BadTrace(f"{path}:1: expected the columns timestamp,requests, found {rows.fieldnames}")
+                raise BadTrace(
+                    f"{path}:1: expected the columns timestamp,requests, found {rows.fieldnames}; name them so"
+                )
             for row in rows:
                 where = f"{path}:{rows.line_num}"
                 time, count = _time(row["timestamp"], where), _count(row["requests"], where)
@@ -46,7 +51,7 @@ def read(path: Path) -> Trace:
                 times.append(time)
                 counts.append(count)
     except OSError as error:
-        raise BadTrace(f"{path}: cannot be read: {error.strerror}") from error
+        raise BadTrace(f"{path}: cannot be read: {error.strerror}; give the path of a CSV file") from error
     except UnicodeDecodeError as error:
         raise BadTrace(f"{path}: is not UTF-8 text; export it as CSV") from error
     if len(times) < 2:
@@ -79,14 +84,16 @@ def _time(text: str | None, where: str) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
-        raise BadTrace(f"{where}: timestamp {text!r} is neither ISO-8601 nor seconds") from None
+        raise BadTrace(
+            f"{where}: timestamp {text!r} is neither ISO-8601 nor seconds; write it as one of them"
+        ) from None
 
 
 def _count(text: str | None, where: str) -> float:
     try:
         count = float(text or "")
     except ValueError:
-        raise BadTrace(f"{where}: requests {text!r} is not a number") from None
+        raise BadTrace(f"{where}: requests {text!r} is not a number; write a count, 0 or more") from None
     if not 0.0 <= count < float("inf"):
-        raise BadTrace(f"{where}: requests {text!r} is not a count (0 or more)")
+        raise BadTrace(f"{where}: requests {text!r} is not a count; write 0 or more, or leave the row out")
     return count

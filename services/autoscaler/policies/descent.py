@@ -19,7 +19,7 @@ class Descent:
         """target_utilisation: share of the capacity to use. longest_pause_s: between two needs that are
         taken for one unbroken series; after a longer pause the hold begins anew.
         """
-        self._limit = target_utilisation * _SPARE
+        self._limit = target_utilisation * 1.001
         self._longest_pause_s = longest_pause_s
         self._needed: deque[tuple[float, int]] = deque()
         self._began = 0.0
@@ -54,11 +54,11 @@ class Descent:
             seen = observation.now - self._began
             text = "{} would do, but only {:.0f} s of {:.0f} s were seen, holding {}"
             return current, Reason("hold", text, (need, seen, hold_s, current))
-        objection = self._objection(observation, current - 1, demand_rps)
+        objection = self._objection(observation, highest, demand_rps)
         if objection is not None:
             return current, objection
-        text = "no more than {} needed for {:.0f} s, one replica less: {}"
-        return current - 1, Reason("step-down", text, (highest, hold_s, current - 1))
+        text = "no more than {} needed for {:.0f} s"
+        return highest, Reason("step-down", text, (highest, hold_s))
 
     def _objection(self, observation: Observation, survivors: int, demand_rps: float | None) -> Reason | None:
         """Why the survivors could not carry the load: by the estimated capacity, or by the measured CPU."""

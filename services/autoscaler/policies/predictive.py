@@ -12,13 +12,15 @@ from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import GAP_S, Observation
 from services.autoscaler.policies.answer import answered
 from services.autoscaler.policies.descent import Descent
+from services.autoscaler.policies.outlook import Outlook
 from services.autoscaler.policies.reactive import Need, reactive_floor
 
 FRESH_TICKS = 3
 """Ticks after which a forecast is not used any more, unless told otherwise: each tick or so brings one."""
 
 UNKNOWN_START_DELAY_S = 5.0
-SHORTEST_HOLD_S = 10.0
+HOLD_S = 6.0
+LATE_START = 1.1
 BLIND_UTILISATION = 0.7
 """Share of the capacity to use without a forecast: the headroom that HPA and KPA keep."""
 
@@ -59,12 +61,14 @@ class Predictive:
         self._target = target_utilisation
         self._queue_bound = queue_bound
         self._max_age_s = FRESH_TICKS * tick_s if forecast_max_age_s is None else forecast_max_age_s
+        self._outlook = Outlook(tick_s=tick_s, quantile=quantile)
         self._descent = Descent(target_utilisation, longest_pause_s=FRESH_TICKS * tick_s)
         self._hot_ticks = 0
 
     def decide(self, observation: Observation) -> Decision:
         """Weigh forecast, last seconds, backlog and measured CPU; the highest need decides."""
         current = observation.wanted
+        self._outlook.hear(observation)
         hot = self._heat(observation)
         if observation.outage:
             self._descent.forget()
@@ -110,14 +114,14 @@ class Predictive:
             return Reason("stale-forecast", text, (age, blind))
         if capacity is None:
             return None
-        lead, now = self._lead_s(observation), max(0.0, age)
-        peak = forecast.peak(now, now + lead, self._quantile)
+        expected = self._outlook.expect(observation, forecast, self._lead_s(observation))
+        if not expected:
+            return None
+        most = max(expected, key=lambda one: one.high_rps)
         each = capacity * self._target
-        text = (
-            "forecast q{:g} over the next {:.1f} s is {:.0f} req/s; a replica serves {:.0f} req/s at {:.0f} %"
-        )
-        values = (self._quantile, lead, peak, each, self._target * 100)
-        return Need(peak / each, peak, Reason("forecast", text, values))
+        text = "{:.0f} req/s are expected in {:.1f} s, at most {:.0f} at q{:g}; a replica serves {:.0f} req/s at {:.0f} %"
+        values = (most.rate_rps, most.ahead_s, most.high_rps, self._quantile, each, self._target * 100)
+        return Need(most.high_rps / each, most.high_rps, Reason("forecast", text, values))
 
     def _heat(self, observation: Observation) -> Need | None:
         """What the measured CPU asks for after two ticks above the target: the capacity was overrated."""
@@ -142,11 +146,11 @@ class Predictive:
         return UNKNOWN_START_DELAY_S if observation.start_delay_s is None else observation.start_delay_s
 
     def _hold_s(self, observation: Observation) -> float:
-        return max(2 * self._delay_s(observation), SHORTEST_HOLD_S)
+        return HOLD_S
 
     def _lead_s(self, observation: Observation) -> float:
-        """A replica ordered now serves after its start delay and the next tick, and then stays for a hold."""
-        return self._delay_s(observation) + self._tick_s + self._hold_s(observation)
+        """A replica ordered now serves after its start delay, which jitters, and the next tick."""
+        return LATE_START * self._delay_s(observation) + self._tick_s
 
     def _answer(
         self,

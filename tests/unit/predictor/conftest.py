@@ -11,7 +11,7 @@ import pytest
 
 from services.predictor.champion import Champion
 from services.predictor.lstm import Lstm
-from services.predictor.persistence import Persistence
+from services.predictor.served import served
 
 SHARED_TRACES = Path(__file__).parents[4] / "shared" / "data" / "traces"
 
@@ -85,8 +85,8 @@ def lstm() -> Lstm:
 
 
 @pytest.fixture
-def champion(lstm: Lstm) -> Champion:
-    return Champion(lstm, Persistence())
+def champion() -> Champion:
+    return served()
 
 
 @pytest.fixture(scope="session")

@@ -1,28 +1,13 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from services.predictor.backtest import backtest
+from services.predictor.backtest import Part, backtest, plan
 from services.predictor.champion import Champion
 from services.predictor.features import CHANNELS, CONTEXT, LAGS
 from services.predictor.forecast import HORIZONS
-
-REPOSITORY = Path(__file__).parents[3]
-
-
-def module(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"services.predictor.{name}", *map(str, arguments)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
 
 
 def write_trace(path: Path, steps: int = 800) -> Path:
@@ -35,7 +20,7 @@ def write_trace(path: Path, steps: int = 800) -> Path:
 def test_persistence_is_its_own_yardstick(champion: Champion) -> None:
     counts = np.random.default_rng(1).poisson(50, 300).astype(float)
     rows = backtest(counts, 1.0, champion, first=200)
-    assert {row.model for row in rows} == {"lstm", "persistence", "champion"}
+    assert {row.model for row in rows} == {"lstm", "persistence", "ar", "ets", "champion"}
     for row in rows:
         assert row.origins == 300 - 200 - max(HORIZONS) + 1
         if row.model == "persistence":
@@ -61,36 +46,39 @@ def test_a_trace_too_short_for_an_origin_gives_no_rows(champion: Champion) -> No
     assert backtest(np.ones(5), 1.0, champion, first=0) == []
 
 
-def test_the_command_writes_the_table(tmp_path: Path) -> None:
-    trace, out = write_trace(tmp_path / "t.csv"), tmp_path / "out.json"
-    done = module("backtest", "--trace", trace, "--json", out, "--every", "3")
-    assert done.returncode == 0, done.stderr
-    table = json.loads(out.read_text())
-    assert (table["trace"], table["step_s"]) == ("t", 60)
-    assert {row["horizon_s"] for row in table["rows"]} == {60, 120, 180, 300, 600}
+def test_a_horizon_is_reached_with_the_shortest_step_and_what_cannot_be_judged_is_said() -> None:
+    parts, notes = plan(60.0, 1000, [30, 60, 300, 600, 900, 90, 6e4])
+    assert parts == [Part(1, (1, 5, 10)), Part(3, (5,))]
+    assert [note.partition(" ")[0] for note in notes] == ["30", "90", "60000"]
+    assert plan(1.0, 900, [30, 60]) == ([Part(3, (10,)), Part(6, (10,))], [])
+    assert plan(1800.0, 1000) == ([Part(1, HORIZONS)], [])
 
 
-@pytest.mark.parametrize("name", ["backtest", "train"])
-def test_a_bad_trace_ends_with_code_2_and_its_name(name: str, tmp_path: Path) -> None:
+def test_longer_steps_slide_by_the_bins_of_the_trace(champion: Champion) -> None:
+    counts = np.random.default_rng(1).poisson(5, 900).astype(float)
+    rows = backtest(counts, 5.0, champion, first=600, bins=5, steps=[1, 2])
+    assert {(row.horizon_s, row.step_s) for row in rows} == {(5.0, 5.0), (10.0, 5.0)}
+    assert all(row.origins == 300 - 10 + 1 for row in rows)
+
+
+def test_the_record_before_the_judged_part_counts(champion: Champion) -> None:
+    counts = np.random.default_rng(1).poisson(50, 400).astype(float)
+    backtest(counts, 1.0, champion, first=380)
+    assert champion.records["champion"].mae_ratio is not None
+
+
+def test_training_writes_a_network_that_loads_and_a_card_that_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("jax")
-    bad = tmp_path / "bad.csv"
-    bad.write_text("timestamp,requests\n0,1\n0,1\n")
-    done = module(name, "--trace", bad, "--json" if name == "backtest" else "--out", tmp_path / "x")
-    assert done.returncode == 2
-    assert "bad.csv:3" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_training_writes_a_network_that_loads_and_a_card_that_is_complete(tmp_path: Path) -> None:
-    pytest.importorskip("jax")
-    from services.predictor import network  # noqa: PLC0415
+    from services.predictor import network, train  # noqa: PLC0415
     from services.predictor.lstm import Lstm  # noqa: PLC0415
 
-    out = tmp_path / "out"
+    out = tmp_path / "mine.onnx"
     trace = write_trace(tmp_path / "t.csv")
-    done = module("train", "--trace", trace, "--out", out, "--epochs", "1", "--hidden", "8")
-    assert done.returncode == 0, done.stderr
-    card = json.loads((out / "card.json").read_text())
+    monkeypatch.setattr(train, "UPDATES", 300)
+    train.train([trace], out, epochs=1, hidden=8)
+    card = json.loads((tmp_path / "mine.card.json").read_text())
     assert card["deviation_from_jax"] <= 1e-5
     assert card["data"]["traces"] == ["t"]
     (table,) = card["backtest"]

@@ -55,4 +55,3 @@ def test_quantiles_are_put_in_order_and_kept_above_zero() -> None:
 def test_a_forecast_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         forecast().model = "other"  # type: ignore[misc]
-    assert forecast().named("other").model == "other"

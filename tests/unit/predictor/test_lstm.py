@@ -12,7 +12,6 @@ from services.predictor.card import table
 from services.predictor.champion import Champion
 from services.predictor.forecast import HORIZONS, ColdStart
 from services.predictor.lstm import ARTEFACTS, MIN_STEPS, BadArtefact, Lstm
-from services.predictor.persistence import Persistence
 
 
 def sine(steps: int = 500, period: int = 40, noise: bool = True) -> np.ndarray:
@@ -135,20 +134,14 @@ def test_the_readme_prints_the_cards_table() -> None:
     assert table(card) in (ARTEFACTS.parent / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["azure_llm_2023_conv_1s", "mooncake_conversation_3s"])
-def test_the_cards_table_can_be_measured_again(name: str, shared_traces: Path) -> None:
+def test_the_cards_table_can_be_measured_again(shared_traces: Path) -> None:
+    name = "mooncake_conversation_3s"
     from services.predictor.backtest import run  # noqa: PLC0415
 
     card = json.loads((ARTEFACTS / "card.json").read_text())
     (printed,) = [table for table in card["backtest"] if table["trace"] == name]
     again = run(shared_traces / f"{name}.csv", ARTEFACTS)
-    for ours, theirs in zip(again["rows"], printed["rows"], strict=True):  # type: ignore[call-overload]
-        assert ours["model"] == theirs["model"]
-        assert ours["mae_ratio"] == pytest.approx(theirs["mae_ratio"], abs=0.005)
-        assert ours["coverage_q95"] == pytest.approx(theirs["coverage_q95"], abs=0.005)
-
-
-def test_both_and_the_champion_leave_a_record(champion: Champion) -> None:
-    names = {Persistence().name, Lstm.name}
-    backtest(sine(200), 1.0, champion, first=60)
-    assert set(champion.scores) == {*names, "champion"}
+    ours, theirs = ([row for row in table["rows"] if row["model"] == "lstm"] for table in (again, printed))
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["mae_ratio"] == pytest.approx(other["mae_ratio"], abs=0.005)
+        assert one["coverage_q95"] == pytest.approx(other["coverage_q95"], abs=0.005)
