@@ -69,8 +69,5 @@ class WithSpread:
             return rows - rows[:, [_MEDIAN]]
         for horizon, errors in enumerate(self._errors):
             if horizon not in self._rows:
-                ordered = np.sort(np.asarray(errors))
-                self._rows[horizon] = np.interp(
-                    _LEVELS * (len(ordered) - 1), np.arange(len(ordered)), ordered
-                )
+                self._rows[horizon] = quantiles(np.asarray(errors))
         return np.stack([self._rows[h] for h in range(len(HORIZONS))]) * (points[:, None] + 1.0)

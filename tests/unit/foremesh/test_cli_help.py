@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from foremesh.cli import GROUPS, VERBS, application
 
 runner = CliRunner()
+FORECAST = [["forecast", verb] for verb in ("backtest", "train")]
 LAB = [["lab", verb] for verb in ("run", "report", "explain", "validate")]
-EVERY = [*([verb] for verb in VERBS), ["bench", "mesh"], ["bench", "inference"], *LAB]
+EVERY = [*([verb] for verb in VERBS), *FORECAST, ["bench", "mesh"], ["bench", "inference"], *LAB]
 
 
 def help_of(*words: str) -> str:
