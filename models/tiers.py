@@ -20,12 +20,19 @@ from models.intents import student as bilstm
 from models.intents.recipe import Recipe as LstmRecipe
 from models.intents.utterances import Utterance
 from models.lessons import Told
-from models.methods.quantise import int4, int8, int8_dynamic_lstm, int8_table_int4, weights_int8
+from models.methods.quantise import (
+    int4,
+    int8,
+    int8_attention_int4,
+    int8_dynamic_lstm,
+    int8_table_int4,
+    weights_int8,
+)
 from models.minilm import start, student
 from models.minilm.recipe import Recipe as EncoderRecipe
 
 INT8, INT4, WEIGHTS = Smaller(int8, max_batch=1), Smaller(int4, max_batch=8), Smaller(weights_int8)
-TABLE = Smaller(int8_table_int4, max_batch=1)
+TABLE, ATTENTION = Smaller(int8_table_int4, max_batch=1), Smaller(int8_attention_int4, max_batch=1)
 MINI = EncoderRecipe(
     epochs=5,
     batch=64,
@@ -95,11 +102,13 @@ def make(plan: Plan, tiers: Iterable[str], model: Path, report: Report) -> dict[
     wanted = set(tiers)
     cards: dict[str, dict[str, Any]] = {}
     if wanted & {"base", "base-4bit"}:
-        base = {tier: kind for tier, kind in (("base", "int8"), ("base-4bit", "int4")) if tier in wanted}
+        kinds_of = (("base", "int8"), ("base-4bit", "int8-attention-int4"))
+        base = {tier: kind for tier, kind in kinds_of if tier in wanted}
         there = plan.begin.folder if plan.begin.heads else None
         kinds = {
             "int8": INT8 if there is None else Smaller(partial(_copied, there), INT8.max_batch),
             "int4": INT4,
+            "int8-attention-int4": ATTENTION,
         }
         cards |= _built(_as_from(plan, there), _base(plan, report), kinds, base, model)
         if "base" in cards:

@@ -24,8 +24,8 @@ from models.methods.timing import p50s
 
 Quantiser = Callable[[Path, Path], Path]
 
-BLOCK = 32
-"""Weights that share a scale in 4 bits."""
+BLOCK, WIDE = 32, 128
+"""Weights that share a scale in 4 bits, and numbers of a row that do where a table is to be small."""
 
 LEAST = 256
 """Numbers below which a tensor is not worth a scale."""
@@ -90,8 +90,33 @@ def int4(fp32: Path, out: Path) -> Path:
     return _in_4_bits(fp32, out, "MatMul", "Gather")
 
 
-def _in_4_bits(path: Path, out: Path, *kinds: str) -> Path:
-    """The constants of nodes of these kinds in blocks of BLOCK."""
+def int8_attention_int4(fp32: Path, out: Path) -> Path:
+    """As `int4`, with the products of attention as in `int8`: an eighth of their time less, which the table of tokens
+    pays for in blocks of WIDE. Neighbours have a say in them again. A graph without attention becomes `int4`."""
+    model = onnx.load(str(fp32))
+    constants = {constant.name for constant in model.graph.initializer}
+    attention = [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1] in constants and ".attention." in node.input[1]
+    ]
+    if not attention:
+        return int4(fp32, out)
+    with tempfile.TemporaryDirectory() as folder:
+        products, rest = Path(folder) / "products.onnx", Path(folder) / "rest.onnx"
+        quantize_dynamic(
+            str(fp32),
+            str(products),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+            nodes_to_quantize=attention,
+        )
+        return _in_4_bits(_in_4_bits(products, rest, "MatMul"), out, "Gather", block=WIDE)
+
+
+def _in_4_bits(path: Path, out: Path, *kinds: str, block: int = BLOCK) -> Path:
+    """The constants of nodes of these kinds in blocks of so many."""
     from onnxruntime.quantization.matmul_nbits_quantizer import (  # noqa: PLC0415 (training only)
         MatMulNBitsQuantizer,
     )
@@ -101,7 +126,7 @@ def _in_4_bits(path: Path, out: Path, *kinds: str) -> Path:
     quantizer = MatMulNBitsQuantizer(
         onnx.load(str(path)),
         bits=4,
-        block_size=BLOCK,
+        block_size=block,
         is_symmetric=True,
         accuracy_level=4,
         op_types_to_quantize=kinds,
@@ -191,6 +216,7 @@ KINDS: Mapping[str, Quantiser] = {
     "int8-table": table_int8,
     "weights-int8": weights_int8,
     "int4": int4,
+    "int8-attention-int4": int8_attention_int4,
     "float16": float16,
 }
 """Variant -> how it is written."""

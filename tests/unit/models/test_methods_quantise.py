@@ -167,3 +167,23 @@ def test_an_ablation_on_top_of_other_methods_says_so(fp32: Path, tmp_path: Path)
 def test_an_ablation_of_nothing_is_refused(fp32: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="0 kinds to measure on 64 sentences of 'small'"):
         quantise.ablate(fp32, {}, valid(["c0"] * len(ROWS)), tmp_path)
+
+
+def test_attention_in_8_bits_and_the_rest_in_4(fp32: Path, tmp_path: Path) -> None:
+    pytest.importorskip("jax", reason="training needs the lock `train`")
+    from models.minilm.export import export  # noqa: PLC0415
+    from tests.unit.models.encoders import random_encoder, random_head  # noqa: PLC0415
+
+    encoder = random_encoder(
+        vocabulary=TOKENS, longest=16, features=128, heads=4, size=32, units=256, layers=2, spread=0.1
+    )
+    plain = export(encoder, {"logits": random_head(128)}, tmp_path / "plain.onnx")
+    made = quantise.int8_attention_int4(plain, tmp_path / "made.onnx")
+    nodes = Counter(node.op_type for node in onnx.load(made).graph.node)
+    # Two products of attention a layer; two of the rest a layer, and the head; tokens and positions.
+    assert (nodes["MatMulInteger"], nodes["MatMulNBits"], nodes["GatherBlockQuantized"]) == (4, 5, 2)
+    before, after = alone(plain), alone(made)
+    assert np.abs(before - after).max() < 0.7 * before.std()
+    # Without attention there is nothing to keep in 8 bits.
+    lstm = quantise.int8_attention_int4(fp32, tmp_path / "lstm.onnx")
+    assert "MatMulInteger" not in {node.op_type for node in onnx.load(lstm).graph.node}
