@@ -20,8 +20,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/config"
 	"github.com/foremesh/foremesh/edge/gateway/internal/front"
-	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 	"github.com/foremesh/foremesh/edge/gateway/internal/settings"
 	"github.com/foremesh/foremesh/edge/gateway/internal/telemetry"
 	"github.com/foremesh/foremesh/edge/gateway/internal/traffic"
@@ -59,7 +59,7 @@ func BenchmarkCoalesced(b *testing.B) {
 	if err := os.WriteFile(filepath.Join(folder, "r.yaml"), shipped, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	table, err := routes.Load(folder)
+	loaded, err := config.Load(folder, config.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -69,10 +69,9 @@ func BenchmarkCoalesced(b *testing.B) {
 	}
 	defer tracing.Close(context.Background())
 	s := &settings.Settings{DaprPort: port, MaxBodyBytes: 65536, MaxInFlight: 2048, ConnectionsToDapr: 64, BackendTimeout: 10 * time.Second}
-	handler, err := front.New(s, table, traffic.NewCounter("bench"), tracing, prometheus.NewRegistry())
-	if err != nil {
-		b.Fatal(err)
-	}
+	made := front.New(s, traffic.NewCounter("bench"), tracing, prometheus.NewRegistry())
+	made.Use(loaded.Table)
+	handler := made.On(":0")
 	log := slog.Default()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	defer slog.SetDefault(log)

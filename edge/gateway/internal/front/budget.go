@@ -1,19 +1,27 @@
 package front
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // retryBudget lets retries add at most a share to the calls, so that they cannot turn a failure into a flood.
 type retryBudget struct {
-	share float64
+	share     float64
+	perSecond float64 // allowed besides, for routes with few calls
 
 	mu     sync.Mutex
 	tokens float64
+	last   time.Time
 }
+
+// most is how many retries can be saved up.
+func (b *retryBudget) most() float64 { return 10 + 5*b.perSecond }
 
 // call notes a call: what earns the right to a retry.
 func (b *retryBudget) call() {
 	b.mu.Lock()
-	b.tokens = min(b.tokens+b.share, 10)
+	b.tokens = min(b.tokens+b.share, b.most())
 	b.mu.Unlock()
 }
 
@@ -21,6 +29,13 @@ func (b *retryBudget) call() {
 func (b *retryBudget) retry() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.perSecond > 0 {
+		now := time.Now()
+		if b.last.IsZero() {
+			b.tokens = b.most()
+		}
+		b.tokens, b.last = min(b.tokens+b.perSecond*now.Sub(b.last).Seconds(), b.most()), now
+	}
 	if b.tokens < 1 {
 		return false
 	}

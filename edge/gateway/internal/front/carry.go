@@ -55,7 +55,7 @@ type item = coalesce.Item[asked, answered]
 // carrier takes requests to one backend, many in one call.
 type carrier struct {
 	front   *Front
-	backend *backend
+	app     *app
 	spec    *routes.CoalesceSpec
 	address string
 	// Its own connections: what is slow on other routes must not hold up this one.
@@ -66,8 +66,8 @@ type carrier struct {
 	complained atomic.Int64 // epoch second of the last complaint
 }
 
-func newCarrier(f *Front, to *backend, spec *routes.CoalesceSpec, budget *retryBudget) *carrier {
-	c := &carrier{front: f, backend: to, spec: spec, address: to.root.String() + spec.Path, transport: newTransport(spec.MaxInFlight), budget: budget}
+func newCarrier(f *Front, to *app, spec *routes.CoalesceSpec, budget *retryBudget) *carrier {
+	c := &carrier{front: f, app: to, spec: spec, address: to.root.String() + spec.Path, transport: newTransport(spec.MaxInFlight), budget: budget}
 	c.coalescer = coalesce.New(c.call, func(a asked) int { return len(a.quoted) },
 		coalesce.Bounds{Batch: spec.MaxBatch, Bytes: maxCallBytes, InFlight: spec.MaxInFlight, Queue: spec.MaxQueue, Eager: spec.Eager})
 	return c
@@ -158,7 +158,7 @@ func (c *carrier) call(batch []*item) error {
 func (c *carrier) complain(err error) {
 	now, last := time.Now().Unix(), c.complained.Load()
 	if now != last && c.complained.CompareAndSwap(last, now) {
-		slog.Warn("coalesced call failed", "app", c.backend.app, "error", err.Error())
+		slog.Warn("coalesced call failed", "app", c.app.name, "error", err.Error())
 	}
 }
 
@@ -170,7 +170,7 @@ func (c *carrier) begin(ctx context.Context, batch []*item) (context.Context, tr
 			continue
 		}
 		if span == nil {
-			ctx, span = c.front.tracing.Tracer.Start(trace.ContextWithSpan(ctx, one.Value.span), "coalesced call to "+c.backend.app,
+			ctx, span = c.front.tracing.Tracer.Start(trace.ContextWithSpan(ctx, one.Value.span), "coalesced call to "+c.app.name,
 				trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.Int("batch.size", len(batch))))
 		} else {
 			one.Value.span.AddLink(trace.Link{SpanContext: span.SpanContext()})
@@ -244,7 +244,7 @@ func (c *carrier) post(ctx context.Context, message []byte) ([]answered, error) 
 		return nil, err
 	}
 	request.Header = http.Header{
-		"Content-Type": {"application/json"}, "Dapr-Api-Token": {c.backend.token}, "Traceparent": {parent}}
+		"Content-Type": {"application/json"}, "Dapr-Api-Token": {c.app.token}, "Traceparent": {parent}}
 	// Not http.Client: a redirect would be followed.
 	response, err := c.transport.RoundTrip(request)
 	if err != nil {

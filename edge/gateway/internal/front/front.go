@@ -2,7 +2,8 @@
 package front
 
 import (
-	"fmt"
+	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,94 +27,98 @@ import (
 
 // Front is the handler for people.
 type Front struct {
-	settings  *settings.Settings
-	table     *routes.Table
-	traffic   *traffic.Counter
-	tracing   *telemetry.Tracing
-	transport http.RoundTripper // of routes that are forwarded as they are
-	proxy     *httputil.ReverseProxy
-	slots     chan struct{} // one for each request in flight
-	ways      map[*routes.Rule]way
-	requests  *prometheus.CounterVec
-	seconds   *prometheus.HistogramVec
+	settings *settings.Settings
+	traffic  *traffic.Counter
+	tracing  *telemetry.Tracing
+	sidecar  http.RoundTripper // to apps
+	plain    http.RoundTripper // to services
+	h2c      http.RoundTripper // to services that speak HTTP/2 without TLS
+	proxy    *httputil.ReverseProxy
+	slots    chan struct{} // one for each request in flight
+	mirrors  chan struct{} // one for each copy in flight
+	budget   *retryBudget
+	serving  atomic.Pointer[serving]
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	dropped  prometheus.Counter
 }
 
-// way is where a rule's requests go.
-type way struct {
-	backend *backend
-	carrier *carrier // nil: forwarded as it is
+// serving is a table and what its actions need.
+type serving struct {
+	table    *routes.Table
+	carriers map[*routes.Action]*carrier
+	byKey    map[carrierKey]*carrier
 }
 
-// backend is an app as it is reached from here.
-type backend struct {
-	app   string
-	root  *url.URL // stands for the app's root
-	token string   // opens it
+// carrierKey is what makes two coalesced routes one: such outlive a change of the table.
+type carrierKey struct {
+	app  string
+	spec routes.CoalesceSpec
 }
 
-// New builds the handler and registers its metrics. It returns an error if an app's address is none.
-func New(s *settings.Settings, table *routes.Table, counter *traffic.Counter, tracing *telemetry.Tracing, metrics prometheus.Registerer) (*Front, error) {
+// New builds the handler and registers its metrics. It answers 404 until Use gives it a table.
+func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Tracing, metrics prometheus.Registerer) *Front {
 	f := &Front{
-		settings: s, table: table, traffic: counter, tracing: tracing,
-		transport: newTransport(s.ConnectionsToDapr),
-		slots:     make(chan struct{}, s.MaxInFlight),
-		ways:      map[*routes.Rule]way{},
+		settings: s, traffic: counter, tracing: tracing,
+		sidecar: newTransport(s.ConnectionsToDapr),
+		plain:   newPlainTransport(false), h2c: newPlainTransport(true),
+		slots:   make(chan struct{}, s.MaxInFlight),
+		mirrors: make(chan struct{}, maxMirrors),
+		budget:  &retryBudget{share: s.RetryBudgetShare, perSecond: 10},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_requests_total", Help: "Requests by route and status."}, []string{"route", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_request_seconds", Help: "Time from a request's header to the end of its answer, by route.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}, []string{"route"}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_mirrors_dropped_total", Help: "Copies of requests that were not sent, as too many were in flight."}),
 	}
 	f.proxy = f.newProxy()
-	if err := f.layWays(); err != nil {
-		return nil, err
-	}
-	metrics.MustRegister(f.requests, f.seconds,
+	f.serving.Store(&serving{table: &routes.Table{}})
+	metrics.MustRegister(f.requests, f.seconds, f.dropped,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gateway_in_flight", Help: "Requests in flight."}, func() float64 { return float64(len(f.slots)) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gateway_queued", Help: "Requests that wait for a coalesced call."}, func() float64 { return float64(f.Queued()) }))
-	return f, nil
+	return f
 }
 
-// layWays makes one backend for each app and one carrier for each pair of app and Coalesce.
-func (f *Front) layWays() error {
-	type pair struct {
-		app  string
-		spec *routes.CoalesceSpec
-	}
-	backends, carriers := map[string]*backend{}, map[pair]*carrier{}
+// Use serves another table from the next request on. Those in flight end by the one that they began with.
+func (f *Front) Use(table *routes.Table) {
+	before := f.serving.Load()
+	next := &serving{table: table, carriers: map[*routes.Action]*carrier{}, byKey: map[carrierKey]*carrier{}}
 	budget := &retryBudget{share: f.settings.RetryBudgetShare}
-	rules := f.table.Rules()
-	for i := range rules {
-		rule := &rules[i]
-		app := rule.Backend.App
-		if backends[app] == nil {
-			made, err := f.newBackend(app)
-			if err != nil {
-				return err
-			}
-			backends[app] = made
+	table.Each(func(rule *routes.Rule) {
+		if rule.Action.Coalesce == nil {
+			return
 		}
-		key := pair{app, rule.Coalesce}
-		if rule.Coalesce != nil && carriers[key] == nil {
-			carriers[key] = newCarrier(f, backends[app], rule.Coalesce, budget)
+		key := carrierKey{rule.Action.Backends[0].App, *rule.Action.Coalesce}
+		if next.byKey[key] == nil {
+			next.byKey[key] = before.byKey[key]
 		}
-		f.ways[rule] = way{backends[app], carriers[key]}
-	}
-	return nil
+		if next.byKey[key] == nil {
+			next.byKey[key] = newCarrier(f, f.app(key.app), rule.Action.Coalesce, budget)
+		}
+		next.carriers[rule.Action] = next.byKey[key]
+	})
+	f.serving.Store(next)
 }
 
-func (f *Front) newBackend(app string) (*backend, error) {
-	address, token := "http://127.0.0.1:"+strconv.Itoa(f.settings.DaprPort)+"/v1.0/invoke/"+app+"/method", f.settings.DaprToken
-	if direct, ok := f.settings.Direct[app]; ok {
-		address, token = strings.TrimSuffix(direct, "/"), f.settings.AppToken
+// app is how an app is reached: through the own sidecar, or directly where a benchmark asks for it.
+func (f *Front) app(name string) *app {
+	if direct, ok := f.settings.Direct[name]; ok {
+		root, _ := url.Parse(strings.TrimSuffix(direct, "/")) // checked by settings
+		return &app{name, root, f.settings.AppToken}
 	}
-	root, err := url.Parse(address)
-	if err != nil {
-		return nil, fmt.Errorf("app '%s' cannot be addressed: %w", app, err)
-	}
-	return &backend{app, root, token}, nil
+	return &app{name, &url.URL{
+		Scheme: "http", Host: "127.0.0.1:" + strconv.Itoa(f.settings.DaprPort), Path: "/v1.0/invoke/" + name + "/method"}, f.settings.DaprToken}
+}
+
+// app is an app as it is reached from here.
+type app struct {
+	name  string
+	root  *url.URL // stands for the app's root
+	token string   // opens it
 }
 
 func newTransport(connections int) http.RoundTripper {
@@ -126,31 +132,81 @@ func newTransport(connections int) http.RoundTripper {
 	}
 }
 
+// newPlainTransport reaches services. It sets no limit to connections: those in flight are limited before it.
+func newPlainTransport(h2c bool) http.RoundTripper {
+	t := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		MaxIdleConns:        256,
+		MaxIdleConnsPerHost: 64,
+		IdleConnTimeout:     60 * time.Second,
+		DisableCompression:  true,
+	}
+	if h2c {
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return t
+}
+
 // Queued returns how many requests wait for a coalesced call.
 func (f *Front) Queued() int {
-	queued, seen := 0, map[*carrier]bool{}
-	for _, way := range f.ways {
-		if way.carrier != nil && !seen[way.carrier] {
-			seen[way.carrier] = true
-			queued += way.carrier.coalescer.Queued()
-		}
+	queued := 0
+	for _, carrier := range f.serving.Load().byKey {
+		queued += carrier.coalescer.Queued()
 	}
 	return queued
 }
 
-// ServeHTTP answers one request.
-func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// On is the handler of the socket of an address.
+func (f *Front) On(address string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.handle(address, w, r) })
+}
+
+// Certificate finds the certificate for a connection to an address, by the name that the caller asks for.
+func (f *Front) Certificate(address string) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if socket := f.serving.Load().table.Sockets[address]; socket != nil {
+			if listener := socket.Listener(routes.HostOf(hello.ServerName)); listener != nil {
+				return listener.Certificate, nil
+			}
+		}
+		return nil, errNoName
+	}
+}
+
+var errNoName = errors.New("no listener has this name")
+
+func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	if p := unsafePath(r); p != nil {
+	if p := Refusal(r); p != nil {
+		// What is left of such a request must not be read as the next one.
+		w.Header().Set("Connection", "close")
 		f.count("refused", write(w, p), time.Since(began))
 		return
 	}
-	rule := f.table.Match(r.Method, r.URL.Path)
+	if !r.ProtoAtLeast(1, 1) {
+		// net/http ignores Transfer-Encoding in HTTP/1.0: the body would be read as the next request.
+		w.Header().Set("Connection", "close")
+	}
+	now := f.serving.Load()
+	socket := now.table.Sockets[address]
+	rule, listener := (*routes.Rule)(nil), (*routes.Listener)(nil)
+	if socket != nil {
+		host := routes.HostOf(r.Host)
+		listener = socket.Listener(host)
+		if r.TLS != nil && socket.Listener(routes.HostOf(r.TLS.ServerName)) != listener {
+			f.count("refused", write(w, problem.Misdirected()), time.Since(began))
+			return
+		}
+		if listener != nil {
+			rule = listener.Match(host, r)
+		}
+	}
 	if rule == nil {
 		f.count("unmatched", write(w, problem.NotFound()), time.Since(began))
 		return
 	}
-	counted := rule.Coalesce != nil
+	counted := rule.Action.Coalesce != nil
 	if counted {
 		f.traffic.Arrived()
 	}
@@ -163,17 +219,18 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		f.count(rule.Route, status, took)
 	}()
-	status = f.serve(w, r, rule)
+	status = f.serve(w, r, &exchange{front: f, rule: rule, listener: listener, carrier: now.carriers[rule.Action]})
 }
 
-func (f *Front) serve(w http.ResponseWriter, r *http.Request, rule *routes.Rule) int {
+func (f *Front) serve(w http.ResponseWriter, r *http.Request, x *exchange) int {
 	select {
 	case f.slots <- struct{}{}:
-		defer func() { <-f.slots }()
+		defer x.leave()
 	default:
 		return write(w, problem.Overloaded("as many requests as the gateway takes at once are in flight"))
 	}
-	ctx, span := f.tracing.Begin(r, rule.Path)
+	path := x.rule.Match.Path
+	ctx, span := f.tracing.Begin(r, path)
 	defer span.End()
 	if ctx != r.Context() {
 		r = r.WithContext(ctx)
@@ -181,15 +238,10 @@ func (f *Front) serve(w http.ResponseWriter, r *http.Request, rule *routes.Rule)
 	sampled := span.SpanContext().IsSampled()
 	if sampled {
 		span.SetAttributes(attribute.String("http.request.method", r.Method), attribute.String("url.path", r.URL.Path),
-			attribute.String("http.route", rule.Path))
+			attribute.String("http.route", path))
 		w.Header().Set("X-Trace-Id", span.SpanContext().TraceID().String())
 	}
-	var status int
-	if way := f.ways[rule]; way.carrier != nil {
-		status = way.carrier.carry(w, r)
-	} else {
-		status = f.forward(w, r, way.backend)
-	}
+	status := x.answer(w, r)
 	if sampled {
 		span.SetAttributes(attribute.Int("http.response.status_code", status))
 		if status >= 500 {

@@ -7,6 +7,17 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 )
 
+// Refusal is why a request is not taken at all: two servers could read it in two ways. nil: it is taken.
+func Refusal(r *http.Request) *problem.Problem {
+	if p := unsafePath(r); p != nil {
+		return p
+	}
+	if r.Header.Get("Upgrade") != "" && (r.ContentLength != 0 || len(r.TransferEncoding) > 0) {
+		return problem.BadUpgrade()
+	}
+	return nil
+}
+
 // unsafePath refuses what a server behind could read as another path than the one that was matched.
 func unsafePath(r *http.Request) *problem.Problem {
 	// net/http drops the Host header of such a request before anyone can compare the two, so all are refused;

@@ -13,36 +13,22 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/telemetry"
 	"github.com/foremesh/foremesh/edge/gateway/internal/traffic"
 )
 
-type backendKey struct{}
-
-// forward sends one request on as it is and returns the status that the caller got.
-func (f *Front) forward(w http.ResponseWriter, r *http.Request, to *backend) int {
-	if r.ContentLength > f.settings.MaxBodyBytes {
-		return write(w, problem.TooLarge(f.settings.MaxBodyBytes))
-	}
-	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), backendKey{}, to), f.settings.BackendTimeout)
-	defer cancel()
-	r = r.WithContext(ctx)
-	r.Body = http.MaxBytesReader(w, r.Body, f.settings.MaxBodyBytes)
-	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-	f.proxy.ServeHTTP(seen, r)
-	return seen.status
-}
-
 func (f *Front) newProxy() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Transport:  f.transport,
+		Transport:  attempts{f},
 		BufferPool: &buffers{},
 		ErrorLog:   slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 		// Rewrite and not Director: the caller's X-Forwarded-* and Forwarded are gone before it runs.
 		Rewrite:        rewrite,
-		ModifyResponse: cleanReply,
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+		ModifyResponse: reply,
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if cause := context.Cause(r.Context()); errors.Is(cause, context.DeadlineExceeded) {
+				err = cause
+			}
 			if errors.Is(err, context.Canceled) { // the caller's doing: nobody is there to read
 				w.WriteHeader(traffic.StatusGone)
 				return
@@ -54,28 +40,75 @@ func (f *Front) newProxy() *httputil.ReverseProxy {
 
 // rewrite addresses a request to the backend, without anything that only the gateway may say.
 func rewrite(p *httputil.ProxyRequest) {
-	to, _ := p.In.Context().Value(backendKey{}).(*backend)
-	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = to.root.Scheme, to.root.Host, to.root.Host
-	p.Out.URL.Path = to.root.Path + p.In.URL.Path
-	p.Out.URL.RawPath = ""
+	x := of(p.In.Context())
+	action := x.rule.Action
 	for name := range p.Out.Header {
 		if ofSidecar(name) {
 			p.Out.Header.Del(name)
 		}
 	}
-	// The sidecar would switch to HTTP/2 on this connection, and the caller would speak to it past the routes.
-	p.Out.Header.Del("Connection")
-	p.Out.Header.Del("Upgrade")
-	p.SetXForwarded()
-	p.Out.Header.Set("Dapr-Api-Token", to.token)
-	parent := traffic.Untraced
-	if sc := trace.SpanContextFromContext(p.In.Context()); sc.IsValid() {
-		parent = telemetry.Traceparent(sc)
+	apply(&action.Request, p.Out.Header)
+	apply(&x.backend.Request, p.Out.Header)
+	if !x.upgrade {
+		// A sidecar would switch to HTTP/2 on this connection, and the caller would speak to it past the routes.
+		p.Out.Header.Del("Connection")
+		p.Out.Header.Del("Upgrade")
 	}
-	p.Out.Header.Set("Traceparent", parent)
+	p.SetXForwarded()
+	p.Out.Host = p.In.Host
+	if action.Rewrite != nil {
+		p.Out.URL.Path = x.changed(action.Rewrite.Path, p.In.URL.Path)
+		if action.Rewrite.Host != "" {
+			p.Out.Host = action.Rewrite.Host
+		}
+	}
+	x.front.address(p.Out, x.backend)
 }
 
-// cleanReply takes out of an answer what speaks of the inside.
+// address sends a request, which has the path of its backend, there. Parent is the trace that it belongs to.
+func (f *Front) address(out *http.Request, to *backend) {
+	out.URL.RawPath = "" // one way to write a path: that of this gateway
+	parent := trace.SpanContextFromContext(out.Context())
+	if parent.IsValid() {
+		out.Header.Set("Traceparent", telemetry.Traceparent(parent))
+	}
+	if to.app == nil {
+		out.URL.Scheme, out.URL.Host = "http", to.pick()
+		return
+	}
+	out.URL.Scheme, out.URL.Host, out.Host = to.app.root.Scheme, to.app.root.Host, to.app.root.Host
+	out.URL.Path = to.app.root.Path + out.URL.Path
+	out.Header.Set("Dapr-Api-Token", to.app.token)
+	if !parent.IsValid() {
+		out.Header.Set("Traceparent", traffic.Untraced)
+	}
+}
+
+// reply makes of a backend's answer what the caller gets.
+func reply(answer *http.Response) error {
+	x := of(answer.Request.Context())
+	if answer.StatusCode == http.StatusSwitchingProtocols {
+		x.switched()
+		return nil
+	}
+	if x.backend.app != nil {
+		if err := cleanReply(answer); err != nil {
+			return err
+		}
+	}
+	apply(&x.backend.Response, answer.Header)
+	apply(&x.rule.Action.Response, answer.Header)
+	if x.rule.Action.CORS != nil {
+		for name := range answer.Header { // the route's own word stands, and only once
+			if strings.HasPrefix(name, "Access-Control-") {
+				answer.Header.Del(name)
+			}
+		}
+	}
+	return nil
+}
+
+// cleanReply takes out of an app's answer what speaks of the inside.
 func cleanReply(reply *http.Response) error {
 	for name := range reply.Header {
 		if ofSidecar(name) || name == "Traceparent" || name == "Tracestate" || name == "Server" {

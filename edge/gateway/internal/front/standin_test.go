@@ -18,8 +18,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/config"
 	"github.com/foremesh/foremesh/edge/gateway/internal/front"
-	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 	"github.com/foremesh/foremesh/edge/gateway/internal/settings"
 	"github.com/foremesh/foremesh/edge/gateway/internal/telemetry"
 	"github.com/foremesh/foremesh/edge/gateway/internal/traffic"
@@ -154,31 +154,34 @@ func start(t *testing.T, s *sidecar, change func(*settings.Settings)) *gateway {
 
 func startAt(t *testing.T, daprPort int, change func(*settings.Settings)) *gateway {
 	t.Helper()
+	return startWith(t, daprPort, routesYAML, change)
+}
+
+func startWith(t *testing.T, daprPort int, yaml string, change func(*settings.Settings)) *gateway {
+	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "routes.yaml"), []byte(routesYAML), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "routes.yaml"), []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	table, err := routes.Load(dir)
+	loaded, err := config.Load(dir, config.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := &settings.Settings{
+	given := &settings.Settings{
 		DaprPort: daprPort, DaprToken: "to-sidecar", AppToken: "from-sidecar", MaxBodyBytes: 64 << 10, MaxInFlight: 256,
 		ConnectionsToDapr: 64, BackendTimeout: 5 * time.Second, RetryBudgetShare: 0.1,
 	}
 	if change != nil {
-		change(config)
+		change(given)
 	}
 	tracing, err := telemetry.New(t.Context(), "", "test", 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g := &gateway{counter: traffic.NewCounter("test"), registry: prometheus.NewRegistry()}
-	g.front, err = front.New(config, table, g.counter, tracing, g.registry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.Server = httptest.NewServer(g.front)
+	g.front = front.New(given, g.counter, tracing, g.registry)
+	g.front.Use(loaded.Table)
+	g.Server = httptest.NewServer(g.front.On(":0"))
 	t.Cleanup(g.Close)
 	return g
 }

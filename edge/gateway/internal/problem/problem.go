@@ -94,3 +94,18 @@ func TooLarge(limit int64) *Problem {
 func Unauthorized() *Problem {
 	return &Problem{http.StatusUnauthorized, "unauthorized", "Unauthorized", "a valid dapr-api-token is needed", 0}
 }
+
+// Misdirected is a request for a host that this connection's certificate is not for.
+func Misdirected() *Problem {
+	return &Problem{http.StatusMisdirectedRequest, "misdirected", "Misdirected request", "this connection was made for another host", 0}
+}
+
+// Unresolved is a route whose backend is in no file.
+func Unresolved() *Problem {
+	return &Problem{http.StatusInternalServerError, "unresolved", "No backend", "this route leads to no service", 0}
+}
+
+// BadUpgrade is a change of protocol together with a body: two servers could disagree where the request ends.
+func BadUpgrade() *Problem {
+	return &Problem{http.StatusBadRequest, "bad-upgrade", "Upgrade with a body", "a request that asks for another protocol must have no body", 0}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -21,6 +22,8 @@ type Settings struct {
 	Port              int               // for the sidecar and operators
 	PublicPort        int               // for people
 	Routes            string            // folder of Gateway API YAML
+	Secrets           string            // folder of certificates; see SecretsFolder
+	ReloadInterval    time.Duration     // between looks at both
 	DaprPort          int               // the own sidecar's HTTP API
 	DaprToken         string            // sent to the own sidecar
 	AppToken          string            // expected from the own sidecar
@@ -41,6 +44,14 @@ type Settings struct {
 	MaxUnsentCounts   int
 	MaxHeaderBytes    int
 	ConnectionsToDapr int
+}
+
+// SecretsFolder is where certificates are.
+func (s *Settings) SecretsFolder() string {
+	if s.Secrets != "" {
+		return s.Secrets
+	}
+	return filepath.Join(s.Routes, "secrets")
 }
 
 type variable struct {
@@ -116,6 +127,9 @@ var variables = []variable{
 	{"FOREMESH_PORT", "8081", "port for the sidecar and operators: health, metrics", false, number(func(s *Settings) *int { return &s.Port }, 1, 65535)},
 	{"FOREMESH_PUBLIC_PORT", "8080", "port for people", false, number(func(s *Settings) *int { return &s.PublicPort }, 1, 65535)},
 	{"FOREMESH_ROUTES", "routes", "folder of Gateway API YAML files", false, text(func(s *Settings) *string { return &s.Routes })},
+	{"FOREMESH_SECRETS", "", "folder of certificates, NAMESPACE/NAME/tls.crt and tls.key; empty: `secrets` in the folder of routes", false,
+		func(s *Settings, value string) error { s.Secrets = value; return nil }},
+	{"FOREMESH_RELOAD_INTERVAL", "250ms", "time between looks at the folder of routes; a change is served after two that see the same", false, duration(func(s *Settings) *time.Duration { return &s.ReloadInterval })},
 	{"DAPR_HTTP_PORT", "3500", "HTTP port of the own sidecar", false, number(func(s *Settings) *int { return &s.DaprPort }, 1, 65535)},
 	{"DAPR_API_TOKEN", "", "token sent to the own sidecar", true, token(func(s *Settings) *string { return &s.DaprToken })},
 	{"APP_API_TOKEN", "", "token that the own sidecar must send; empty refuses everything", true, token(func(s *Settings) *string { return &s.AppToken })},

@@ -1,4 +1,4 @@
-package routes
+package config
 
 import (
 	"bytes"
@@ -39,18 +39,30 @@ func documents(file string, raw []byte) []document {
 	return all
 }
 
-// at returns an error that names file and line; line 0 is the document's first.
-func (d *document) at(line int, format string, args ...any) error {
+// at returns a problem that is refused; line 0 is the document's first.
+func (d *document) at(line int, format string, args ...any) *Problem {
 	if line == 0 {
-		line = 1 + len(d.raw) - len(bytes.TrimLeft(d.raw, "\n"))
+		line = d.begin()
 	}
-	return fmt.Errorf("%s:%d: %w", d.file, line, fmt.Errorf(format, args...))
+	return &Problem{File: d.file, Line: line, Text: fmt.Sprintf(format, args...), Refused: true}
+}
+
+// begin is the document's first line with something in it.
+func (d *document) begin() int { return 1 + len(d.raw) - len(bytes.TrimLeft(d.raw, "\n")) }
+
+// where is the document's place, as file:line.
+func (d *document) where(path ...any) string {
+	line := d.line(path...)
+	if line == 0 {
+		line = d.begin()
+	}
+	return fmt.Sprintf("%s:%d", d.file, line)
 }
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:unmarshal errors:\s+)?line (\d+): `)
 
 // parse reads the document as a tree, which knows the line of each of its parts.
-func (d *document) parse() error {
+func (d *document) parse() *Problem {
 	err := yaml.Unmarshal(d.raw, &d.node)
 	if err == nil {
 		return nil
@@ -68,7 +80,7 @@ var unknownField = regexp.MustCompile(`unknown field "([^"]+)"`)
 var wrongType = regexp.MustCompile(`Go struct field (\S+) of type`)
 
 // blame adds the line to an error of the strict decoder, which knows only names.
-func (d *document) blame(kind string, err error) error {
+func (d *document) blame(kind string, err error) *Problem {
 	text := err.Error()
 	if found := unknownField.FindStringSubmatch(text); found != nil {
 		path := strings.Split(found[1], ".") // Kubernetes' decoder gives the whole path, encoding/json the last name

@@ -1,0 +1,227 @@
+package front
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
+	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
+)
+
+// exchange is one request and what becomes of it.
+type exchange struct {
+	front    *Front
+	rule     *routes.Rule
+	listener *routes.Listener
+	carrier  *carrier // of a coalesced route
+	backend  *backend
+	upgrade  bool   // asks for a WebSocket
+	body     []byte // kept where a request may be sent more than once
+	timer    *time.Timer
+	left     sync.Once
+}
+
+type exchangeKey struct{}
+
+func of(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
+
+// backend is where a request goes, as it is reached from here.
+type backend struct {
+	*routes.Backend
+	app *app // nil: a service
+}
+
+func (f *Front) reach(b *routes.Backend) *backend {
+	if b.App == "" {
+		return &backend{Backend: b}
+	}
+	return &backend{b, f.app(b.App)}
+}
+
+// pick is one of a service's addresses.
+func (b *backend) pick() string {
+	if len(b.Addresses) == 1 {
+		return b.Addresses[0]
+	}
+	return b.Addresses[rand.IntN(len(b.Addresses))]
+}
+
+// leave gives the place among those in flight back.
+func (x *exchange) leave() { x.left.Do(func() { <-x.front.slots }) }
+
+// switched is called when a WebSocket begins: it lasts as long as its two ends want, and is bounded by the limit of
+// connections alone.
+func (x *exchange) switched() {
+	if x.timer != nil {
+		x.timer.Stop()
+	}
+	x.leave()
+}
+
+// answer does what the rule says and returns the status that the caller got.
+func (x *exchange) answer(w http.ResponseWriter, r *http.Request) int {
+	action := x.rule.Action
+	if action.CORS != nil && allow(action.CORS, w, r) {
+		w.WriteHeader(http.StatusNoContent)
+		return http.StatusNoContent
+	}
+	switch {
+	case action.Redirect != nil:
+		return x.redirect(w, r)
+	case x.carrier != nil:
+		return x.carrier.carry(w, r)
+	}
+	to := choose(action)
+	if to == nil || to.Missing != "" {
+		return write(w, problem.Unresolved())
+	}
+	if to.App == "" && len(to.Addresses) == 0 {
+		return write(w, problem.Unavailable("the service behind this route has no address"))
+	}
+	x.backend = x.front.reach(to)
+	return x.forward(w, r)
+}
+
+// choose takes a backend by weight, nil if there is none.
+func choose(action *routes.Action) *routes.Backend {
+	if action.Weights == 0 {
+		return nil
+	}
+	if len(action.Backends) == 1 {
+		return &action.Backends[0]
+	}
+	at := rand.IntN(action.Weights)
+	for i := range action.Backends {
+		if at -= action.Backends[i].Weight; at < 0 {
+			return &action.Backends[i]
+		}
+	}
+	return nil
+}
+
+// forward sends a request on and returns the status that the caller got.
+func (x *exchange) forward(w http.ResponseWriter, r *http.Request) int {
+	f, action := x.front, x.rule.Action
+	if r.ContentLength > f.settings.MaxBodyBytes {
+		return write(w, problem.TooLarge(f.settings.MaxBodyBytes))
+	}
+	x.upgrade = x.backend.app == nil && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade") &&
+		strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	again := (action.Retry != nil || len(action.Mirrors) > 0) && !x.upgrade && r.Body != http.NoBody
+	if again {
+		body, p := readBody(w, r, f.settings.MaxBodyBytes)
+		if p != nil {
+			return write(w, p)
+		}
+		x.body = body
+		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+	} else {
+		r.Body = http.MaxBytesReader(w, r.Body, f.settings.MaxBodyBytes)
+	}
+	timeout := f.settings.BackendTimeout
+	if action.Timeout != nil {
+		timeout = *action.Timeout
+		x.extend(w, timeout)
+	}
+	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
+	defer cancel(nil)
+	if timeout > 0 {
+		x.timer = time.AfterFunc(timeout, func() { cancel(context.DeadlineExceeded) })
+		defer x.timer.Stop()
+	}
+	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	f.proxy.ServeHTTP(seen, r.WithContext(ctx))
+	return seen.status
+}
+
+// extend gives an answer the time that its rule asks for, where the server's own would end before.
+func (x *exchange) extend(w http.ResponseWriter, timeout time.Duration) {
+	deadline := time.Time{}
+	if timeout > 0 {
+		deadline = time.Now().Add(x.front.settings.ReadTimeout + timeout + time.Second)
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(deadline)
+}
+
+// apply changes headers.
+func apply(e *routes.Edit, h http.Header) {
+	for _, one := range e.Set {
+		h[one.Name] = []string{one.Value}
+	}
+	for _, one := range e.Add {
+		h[one.Name] = append(h[one.Name], one.Value)
+	}
+	for _, name := range e.Remove {
+		delete(h, name)
+	}
+}
+
+// changed is the path that a rewrite or redirect makes of one.
+func (x *exchange) changed(change *routes.PathChange, path string) string {
+	switch {
+	case change == nil:
+		return path
+	case change.Full != nil:
+		return *change.Full
+	}
+	rest := path
+	if prefix := x.rule.Match.Path; prefix != "/" {
+		rest = strings.TrimPrefix(path, prefix)
+	}
+	begin := "/" + strings.Trim(*change.Prefix, "/")
+	switch {
+	case rest == "":
+		return begin
+	case begin == "/":
+		return rest
+	default:
+		return begin + rest
+	}
+}
+
+// redirect answers with the address that the rule makes of the request's.
+func (x *exchange) redirect(w http.ResponseWriter, r *http.Request) int {
+	to := x.rule.Action.Redirect
+	at := *r.URL
+	at.Path, at.RawPath = x.changed(to.Path, r.URL.Path), ""
+	own := "http"
+	if r.TLS != nil {
+		own = "https"
+	}
+	at.Scheme = own
+	if to.Scheme != "" {
+		at.Scheme = to.Scheme
+	}
+	host := routes.HostOf(r.Host)
+	if to.Host != "" {
+		host = to.Host
+	}
+	usual := map[string]int{"http": 80, "https": 443}[at.Scheme]
+	port := x.listener.Port
+	switch {
+	case to.Port != 0:
+		port = to.Port
+	case to.Scheme != "":
+		port = usual
+	}
+	if strings.Contains(host, ":") { // an IPv6 address
+		host = "[" + host + "]"
+	}
+	at.Host = host
+	if port != usual {
+		at.Host = net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
+	}
+	w.Header().Set("Location", at.String())
+	w.WriteHeader(to.Status)
+	return to.Status
+}

@@ -1,0 +1,144 @@
+// Package reload serves a folder as it changes. What cannot be served is refused whole, and the routes before it stay.
+package reload
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/foremesh/foremesh/edge/gateway/internal/config"
+)
+
+// Reloader loads a folder and hands it on. Its exported fields are set once.
+type Reloader struct {
+	Dir     string
+	Options config.Options
+	Apply   func(*config.Config) error // serves it, or changes nothing
+
+	mu     sync.Mutex
+	state  State
+	loads  *prometheus.CounterVec
+	stale  prometheus.Gauge
+	rules  prometheus.Gauge
+	loaded prometheus.Gauge
+}
+
+// State is what is served, and what of the folder is not.
+type State struct {
+	Loads    int             `json:"loads"`    // that were taken over
+	LoadedAt time.Time       `json:"loadedAt"` // of the last one
+	Refused  config.Problems `json:"refused"`  // why the folder as it is now is not served; empty: it is
+	Problems config.Problems `json:"problems"` // in what is served
+	Status   config.Status   `json:"status"`
+	Rules    int             `json:"rules"`
+}
+
+// New registers the metrics.
+func New(dir string, options config.Options, apply func(*config.Config) error, metrics prometheus.Registerer) *Reloader {
+	r := &Reloader{
+		Dir: dir, Options: options, Apply: apply,
+		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_config_loads_total", Help: "Loads of the folder of routes by result: applied or refused."}, []string{"result"}),
+		stale: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_config_refused", Help: "1 while the folder of routes is refused and what was loaded before is served."}),
+		rules: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_config_rules", Help: "Rules that are served."}),
+		loaded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_config_loaded_timestamp_seconds", Help: "When what is served was loaded."}),
+	}
+	metrics.MustRegister(r.loads, r.stale, r.rules, r.loaded)
+	return r
+}
+
+// Load reads the folder and serves it. An error leaves what was served.
+func (r *Reloader) Load() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	loaded, err := config.Load(r.Dir, r.Options)
+	if err == nil {
+		err = r.Apply(loaded)
+	}
+	if err != nil {
+		if !errors.As(err, &r.state.Refused) {
+			r.state.Refused = config.Problems{{File: r.Dir, Text: err.Error(), Refused: true}}
+		}
+		r.loads.WithLabelValues("refused").Inc()
+		r.stale.Set(1)
+		return err
+	}
+	r.state = State{Loads: r.state.Loads + 1, LoadedAt: time.Now(), Problems: loaded.Problems, Status: loaded.Status, Rules: loaded.Table.Rules()}
+	r.loads.WithLabelValues("applied").Inc()
+	r.stale.Set(0)
+	r.rules.Set(float64(r.state.Rules))
+	r.loaded.Set(float64(r.state.LoadedAt.UnixMilli()) / 1000)
+	return nil
+}
+
+// State returns what is served.
+func (r *Reloader) State() State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state
+}
+
+// Watch loads the folder again when it has changed, or `now` says so, until ctx is done.
+//
+// It looks instead of being told: inotify says nothing on network file systems and of what a container's host changes,
+// and a mounted ConfigMap changes by a link far from its files. A look is one stat for each file. A change is taken when
+// two looks in a row see the same: an editor's half-written file is not.
+func (r *Reloader) Watch(ctx context.Context, every time.Duration, now <-chan struct{}) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	served := r.look()
+	last := served
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-now:
+			served = r.look()
+		case <-ticker.C:
+			seen := r.look()
+			settled := seen == last
+			last = seen
+			if seen == served || !settled {
+				continue
+			}
+			served = seen
+		}
+		if err := r.Load(); err != nil {
+			slog.Error("the folder of routes is refused; what was loaded before is still served", "error", err.Error())
+			continue
+		}
+		slog.Info("routes loaded", "rules", r.State().Rules)
+	}
+}
+
+// look is a fingerprint of the names, sizes, ages and modes of what is loaded.
+func (r *Reloader) look() uint64 {
+	h := fnv.New64a()
+	for _, root := range []string{r.Dir, r.Options.Secrets} {
+		if root == "" {
+			continue
+		}
+		// A link to the folder is followed, as in a mounted ConfigMap.
+		if real, err := filepath.EvalSymlinks(root); err == nil {
+			root = real
+		}
+		_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return nil // what has gone is a change by itself
+			}
+			note(h, path)
+			return nil
+		})
+	}
+	return h.Sum64()
+}
