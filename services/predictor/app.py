@@ -25,6 +25,9 @@ from services.predictor.settings import Settings
 
 STORE = "scaling"
 HISTORY_KEY = "history"
+SEASONS_KEY = "seasons"
+SEASONS_EVERY = 30
+"""Saves of the history from one save of the seasons' memory to the next: it is larger, and slow to change."""
 FORECAST_KEY = "forecast.latest"
 FORECAST_TTL_S = 3600
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -55,7 +58,8 @@ class Predictor:
         self._dapr = Dapr(settings, connections=8)
         self._live = Live(
             History(settings.history_s, settings.late_s),
-            served(settings.forecaster),
+            lambda: served(settings.forecaster),
+            fine_step_s=settings.fine_step_s,
             step_s=settings.step_s,
             silence_s=settings.silence_s,
             started=time.monotonic(),
@@ -63,6 +67,7 @@ class Predictor:
         self._silent = True
         self._leader: str | None = None
         self._restored = False
+        self._saves = 0
         self._seed: str | None = None
         self._behind: asyncio.Task[bool] | None = None
         self.latest: Forecast | None = None
@@ -89,6 +94,7 @@ class Predictor:
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._restored:
                 await self._quietly("history", self._save_history())
+                await self._quietly("seasons", self._save_seasons())
             await self._dapr.close()
 
     async def hear(self, data: dict[str, Any]) -> None:
@@ -146,6 +152,11 @@ class Predictor:
         elif saved is not None:
             self._seed = replayed.identity if replayed is not None else None
             self._put_back(saved)
+            raw = await self._dapr.get_state(STORE, SEASONS_KEY)
+            if raw is not None and not self._live.usual.restore(
+                _decoded(raw), float(self._settings.step_s), time.time()
+            ):
+                log.warning("saved memory of seasons not used", extra={"why": "another step, or not one"})
 
     def _put_back(self, saved: Any) -> None:
         try:
@@ -157,6 +168,12 @@ class Predictor:
 
     async def _save(self) -> None:
         await self._quietly("history", self._save_history())
+        self._saves += 1
+        if self._saves % SEASONS_EVERY == 0:
+            await self._quietly("seasons", self._save_seasons())
+
+    async def _save_seasons(self) -> None:
+        await self._dapr.save_state(STORE, [StateItem(SEASONS_KEY, self._live.usual.dump())])
 
     async def _save_history(self) -> None:
         saved = self._live.history.dump() | {"seed": None if self._live.expecting else self._seed}

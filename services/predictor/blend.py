@@ -10,13 +10,13 @@ import numpy as np
 
 from services.predictor.forecast import HORIZONS, Floats
 
-MEMORY = 120.0
+MEMORY = 250.0
 """Steps after which a loss weighs 1/e."""
 
 SHORT_MEMORY = 8.0
 """The same for the short memory."""
 
-RATE = 0.15
+RATE = 0.2
 """Nats that a forecaster loses for each remembered step on which it was as bad again as persistence."""
 
 SHORT_RATE = 0.5

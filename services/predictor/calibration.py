@@ -10,10 +10,10 @@ import numpy as np
 
 from services.predictor.forecast import HORIZONS, QUANTILES, Floats
 
-STEP = 0.06
+STEP = 0.02
 """Widths that a quantile moves by for an outcome on its far side, once it has seen many."""
 
-EAGER = 0.25
+EAGER = 0.15
 """And at the start; it falls to STEP as outcomes come."""
 
 SETTLED = 60.0

@@ -7,6 +7,7 @@ is found out by its own record and not by its users. What goes out is the blend 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,8 @@ REPLAY_STEPS = 120
 
 KEEP_LEAD = 0.1
 """The leader changes when another's weight is larger by this: names must not flap."""
+
+_MEDIAN = QUANTILES.index(0.5)
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,12 @@ class Champion:
         """See Forecaster.forecast; first learns from the earlier forecasts whose outcome this history holds."""
         if step_s != self._step_s:
             self._forget(step_s)
+            self._seasons.replaying = True
             first = max(len(history) - REPLAY_STEPS, 1)
             for end in range(first, len(history)):
                 if np.isfinite(history[end - 1]):
                     self._advance(history[:end], now - (len(history) - end) * step_s)
+            self._seasons.replaying = False
         return self._advance(history, now)
 
     def _advance(self, history: Floats, now: float) -> Forecast:
@@ -93,11 +98,13 @@ class Champion:
                 continue
             self.answers[forecaster.name] = answer
             rates[index] = answer.rates_rps
+        base = self.answers[self._forecasters[0].name]
+        # In the blend persistence stands for the last value itself: what drifts, the others know better.
+        rates[0] = np.maximum(rates[0] - rates[0, :, [_MEDIAN]].T + base.level_rps, 0.0)
         weights = self._blend.weights(np.isfinite(rates[:, 0, 0]))
         self._lead(weights.mean(axis=1))
         raw = np.einsum("fh,fhq->hq", weights, np.nan_to_num(rates))
         final = self._calibration.apply(raw)
-        base = self.answers[self._forecasters[0].name]
         self._ledger.keep(now, Said(rates, final, base.level_rps))
         return replace(
             base,
@@ -125,6 +132,14 @@ class Champion:
         best = names[int(np.argmax(weights))]
         if self.weights.get(self.leader, 0.0) + KEEP_LEAD <= self.weights[best]:
             self.leader = best
+
+    def dump(self) -> dict[str, Any]:
+        """What no history of some hours can bring back, as JSON: the memory that periods are found in."""
+        return self._seasons.dump()
+
+    def restore(self, saved: Any, step_s: float, now: float) -> bool:
+        """Put back what `dump` gave; False, and nothing is changed, for anything else, another step or the future."""
+        return self._seasons.restore(saved, step_s, now)
 
     def reason(self) -> str:
         """What the answer is made of and on which record: "lstm 62 % (MAE 0.83 of the last value's), ar ..."."""

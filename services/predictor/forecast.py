@@ -1,6 +1,6 @@
 """What a forecast is, and what answers one: the interface of every forecaster, live and in the lab."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -84,6 +84,23 @@ class Forecast:
             "compute_ms": round(self.compute_ms, 3),
             **said,
         }
+
+
+def merged(fine: Forecast, coarse: Forecast) -> Forecast:
+    """Two forecasts of one instant as one: the horizons of `fine` that end before the first of `coarse`, then those.
+
+    It is `coarse` in all else. A horizon's rate is that of a step of the forecast that it came from: near ones tell
+    of seconds with their noise, far ones of minutes. Raises ValueError when they were not issued together.
+    """
+    if fine.issued_at != coarse.issued_at:
+        raise ValueError(f"forecasts of {fine.issued_at} and {coarse.issued_at} cannot be merged")
+    near = [row for row, horizon in enumerate(fine.horizons_s) if horizon < coarse.horizons_s[0]]
+    return replace(
+        coarse,
+        horizons_s=(*(fine.horizons_s[row] for row in near), *coarse.horizons_s),
+        rates_rps=np.concatenate([fine.rates_rps[near], coarse.rates_rps]),
+        compute_ms=fine.compute_ms + coarse.compute_ms,
+    )
 
 
 class Forecaster(Protocol):

@@ -1,10 +1,12 @@
 """The forecast as it stands: history in, forecast out, no input or output of its own."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from services.predictor.champion import CONTEXT_STEPS, Champion
 from services.predictor.features import LAGS
-from services.predictor.forecast import Floats, Forecast
+from services.predictor.forecast import Floats, Forecast, merged
 from services.predictor.history import History, Verdict
 
 LADDER_S = (1, 2, 5, 10, 15, 30, 60, 120, 300)
@@ -19,15 +21,28 @@ class Live:
 
     A forecaster needs steps, and a young history has few long ones. So the longest step up to `step_s` is
     taken of which there are WARM_STEPS: forecasts begin with the first second, reach further as the history
-    grows, and say their step.
+    grows, and say their step. Each step has a champion of its own, with its own record: after an outage the one of
+    the usual step goes on where it was.
     """
 
     def __init__(
-        self, history: History, champion: Champion, *, step_s: int, silence_s: float, started: float
+        self,
+        history: History,
+        make: Callable[[], Champion],
+        *,
+        step_s: int,
+        silence_s: float,
+        started: float,
+        fine_step_s: int | None = None,
     ) -> None:
-        """silence_s: seconds without a report after which nothing is forecast; started: monotonic seconds."""
+        """make: a new champion. silence_s: seconds without a report after which nothing is forecast; started:
+        monotonic seconds. fine_step_s: a shorter step that is forecast beside `step_s`, for the nearest horizons.
+        """
         self.history = history
-        self.champion = champion
+        self._make = make
+        self._champions: dict[int, Champion] = {step_s: make()}
+        self._fine_step_s = fine_step_s
+        self.champion = self._champions[step_s]
         self._step_s = step_s
         self._silence_s = silence_s
         self._heard_at: float | None = None
@@ -67,7 +82,23 @@ class Live:
         if end is None or self.silent_for(monotonic) is not None:
             return None
         step_s, steps = self._steps()
-        return self.champion.forecast(steps, float(step_s), float(end))
+        self.champion = self._of(step_s)
+        forecast = self.champion.forecast(steps, float(step_s), float(end))
+        fine = self._fine_step_s
+        if fine is not None and fine < step_s:
+            near = self._of(fine).forecast(self.history.steps(fine, CONTEXT_STEPS), float(fine), float(end))
+            forecast = merged(near, forecast)
+        return forecast
+
+    @property
+    def usual(self) -> Champion:
+        """The champion of the step that is set, whichever answers now."""
+        return self._champions[self._step_s]
+
+    def _of(self, step_s: int) -> Champion:
+        if step_s not in self._champions:
+            self._champions[step_s] = self._make()
+        return self._champions[step_s]
 
     def _steps(self) -> tuple[int, Floats]:
         """The longest usable step in seconds and the history in it; the shortest when none is usable."""

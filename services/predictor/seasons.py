@@ -6,7 +6,7 @@ repeat at: the changes of a random walk repeat at nothing, so noise is told from
 autocorrelation, while that of the levels would find a period in every drift.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,16 @@ LEAST_CYCLES = 2.5
 SIGNIFICANCE = 5.0
 """Standard errors by which the autocorrelation of changes must be above zero: thousands of lags are looked at."""
 
-LEAST_CORRELATION = 0.25
+LEAST_CORRELATION = 0.3
 """And how large it must be: what explains less is not worth its noise."""
+
+LEAST_CORRELATION_LEFT = 0.5
+"""The same for a second period, in what the first one leaves: smoothing leaves echoes."""
+
+HABITS_S = (86_400.0, 604_800.0)
+"""A period found this near (HABIT) to a day or a week is one: a correlation tells it to some percent only."""
+
+HABIT = 0.025
 
 CYCLES = 6
 """Cycles that are averaged."""
@@ -46,8 +54,10 @@ SEARCH_EVERY = 48
 class Outlook:
     """What the found periods say: log1p of counts relative to the series' long level.
 
-    changes: from now to each of HORIZONS. above: how far the last step is above what the periods say of it.
-    strength: share of the changes that is explained, 0..1. periods_s: seconds, the longest last.
+    changes: from now to each of HORIZONS. expected: of the last step. level: what they are relative to, requests
+    per step. strength: share of the changes that is explained, 0..1. periods_s: seconds, the longest last. phases:
+    sine and cosine of the place in the longest and in the shortest period, where there are two, counted from the
+    highest point: of a day and a week that is time of day and day of week.
     """
 
     changes: Floats
@@ -55,6 +65,7 @@ class Outlook:
     level: float
     strength: float
     periods_s: tuple[float, ...]
+    phases: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,7 @@ class Ring:
         self.since_search = 0
         self.periods: list[Period] = []
         self.shapes: list[Floats] = []
+        self.tops: list[float] = []
         self.level = 1.0
 
     def push(self, values: Floats) -> None:
@@ -89,10 +101,13 @@ class Ring:
         there = np.flatnonzero(np.isfinite(self.values))
         return self.values[there[0] :] if there.size else self.values[:0]
 
-    def search(self, shortest: float, longest: float) -> None:
-        """Find up to two periods between these lengths, the second in what the first leaves."""
+    def search(self, shortest: float, longest: float, entry_s: float) -> None:
+        """Find up to two periods between these lengths, the second in what the first leaves.
+
+        entry_s: seconds in an entry.
+        """
         self.since_search = 0
-        self.periods, self.shapes = [], []
+        self.periods, self.shapes, self.tops = [], [], []
         counts = self.known()
         if len(counts) < 16:
             return
@@ -100,11 +115,17 @@ class Ring:
         log = np.log1p(_filled(counts) / self.level)
         for _ in range(2):
             period = find(log, shortest, min(longest, len(log) / LEAST_CYCLES))
-            if period is None:
+            if period is None or (self.periods and period.strength < LEAST_CORRELATION_LEFT):
                 break
+            if any(abs(period.length / one.length - 1) < 0.05 for one in self.periods):
+                break
+            for habit in HABITS_S:
+                if abs(period.length * entry_s / habit - 1) < HABIT:
+                    period = replace(period, length=habit / entry_s)
             smooth = _smoothed(log, max(int(period.length / SMOOTH), 0))
             self.periods.append(period)
             self.shapes.append(smooth)
+            self.tops.append(_top(smooth, period.length))
             log = log - _cycles(smooth, period.length, np.arange(len(log), dtype=np.float64))
 
     def expected(self, at: Floats) -> Floats:
@@ -114,11 +135,22 @@ class Ring:
             total += _cycles(shape, period.length, at + len(shape) - 1)
         return total
 
+    def angles(self, at: float) -> list[tuple[float, float]]:
+        """For each period its length in entries and the angle of `at` in it, from its top on."""
+        return [
+            (period.length, 2 * np.pi * (at - top) / period.length)
+            for period, top in zip(self.periods, self.tops, strict=True)
+        ]
+
 
 class Seasons:
-    """See the module. One per series; forecasters that share one share its memory."""
+    """See the module. One per series; forecasters that share one share its memory.
+
+    replaying: while true, a time before what is remembered is a look back and no clock that was set back.
+    """
 
     def __init__(self) -> None:
+        self.replaying = False
         self._step_s = 0.0
         self._forget()
 
@@ -140,7 +172,8 @@ class Seasons:
             self._at = now
             self._add(history)
         elif now < self._at - 1e-6:
-            self._at = now
+            if not self.replaying:
+                self._at = now
         else:
             passed = int((now - self._at) / step_s + 1e-6)
             if passed:
@@ -205,10 +238,12 @@ class Seasons:
 
     def _search(self) -> None:
         entries = len(self._coarse.known())
-        self._coarse.search(48, FINE_MOST) if entries >= 120 else None
+        if entries >= 120:
+            self._coarse.search(48, FINE_MOST, self._step_s * COARSE)
         long = self._coarse.periods
         # What the coarse ring knows with more cycles is left to it.
-        self._fine.search(4, min(p.length for p in long) * COARSE / 2 if long else FINE_MOST)
+        longest = min(p.length for p in long) * COARSE / 2 if long else FINE_MOST
+        self._fine.search(4, longest, self._step_s)
 
     def _look(self, history: Floats, now: float) -> Outlook | None:
         if not self._fine.periods and not self._coarse.periods:
@@ -216,20 +251,32 @@ class Seasons:
         since = (now - self._at) / self._step_s
         ahead = np.concatenate([[0.0], HORIZONS]) + since
         said = np.zeros(len(ahead))
+        angles: list[tuple[float, float]] = []
         if self._fine.periods:
             said += self._fine.expected(ahead + self._fine.since_search)
+            angles += self._fine.angles(since + self._fine.since_search)
         if self._coarse.periods:
             # An entry stands for the middle of its ten steps.
             middle = self._steps % COARSE + (COARSE - 1) / 2
             said += self._coarse.expected((ahead + middle) / COARSE + self._coarse.since_search)
-        found = [(p.length * self._step_s, p.strength) for p in self._fine.periods]
-        found += [(p.length * self._step_s * COARSE, p.strength) for p in self._coarse.periods]
+            found = self._coarse.angles((since + middle) / COARSE + self._coarse.since_search)
+            angles += [(length * COARSE, angle) for length, angle in found]
+        angles.sort()
+        longest, shortest = angles[-1][1], angles[0][1]
+        two = len(angles) > 1
+        periods = [*self._fine.periods, *self._coarse.periods]
         return Outlook(
             changes=said[1:] - said[0],
             expected=float(said[0]),
             level=self._fine.level if self._fine.periods else self._coarse.level / COARSE,
-            strength=max(strength for _, strength in found),
-            periods_s=tuple(sorted(length for length, _ in found)),
+            strength=max(period.strength for period in periods),
+            periods_s=tuple(length * self._step_s for length, _ in angles),
+            phases=(
+                float(np.sin(longest)),
+                float(np.cos(longest)),
+                float(np.sin(shortest)) if two else 0.0,
+                float(np.cos(shortest)) if two else 0.0,
+            ),
         )
 
 
@@ -253,13 +300,15 @@ def find(log: Floats, shortest: float, longest: float) -> Period | None:
             peaks = np.arange(first, last + 1)
             peaks = peaks[(ratio[peaks] >= ratio[peaks - 1]) & (ratio[peaks] >= ratio[peaks + 1])]
             peaks = peaks[(z[peaks] > SIGNIFICANCE) & (ratio[peaks] > LEAST_CORRELATION)]
+            # Before it comes back it must have gone: ripples on a slow swing are no period.
+            peaks = peaks[np.minimum.accumulate(ratio)[peaks] < 0.3 * ratio[peaks]]
             if peaks.size:
                 top = peaks[np.argmax(ratio[peaks])]
                 # The first of the peaks that are nearly as high is the period, the others are its multiples.
                 top = peaks[ratio[peaks] >= 0.85 * ratio[top]][0]
                 power = float(ratio[top]) * float(change.std())
                 if best is None or power > best[0]:
-                    best = (power, Period(_refined(ratio, int(top)), float(ratio[top])))
+                    best = (power, Period(_refined(ratio, int(top), last), float(ratio[top])))
         lead *= 2
     return None if best is None else best[1]
 
@@ -271,11 +320,26 @@ def _autocorrelation(values: Floats, lags: int) -> Floats:
     return np.asarray(sums / sums[0] * n / (n - np.arange(lags)))
 
 
-def _refined(ratio: Floats, top: int) -> float:
-    """The peak between lags: the vertex of a parabola through three points."""
-    left, mid, right = ratio[top - 1 : top + 2]
-    bend = left - 2 * mid + right
-    return float(top + (0.5 * (left - right) / bend if bend < 0 else 0.0))
+def _refined(ratio: Floats, top: int, last: int) -> float:
+    """The length of the period that peaks at lag `top`, told by the farthest of its multiples up to `last`."""
+    length = float(top)
+    multiple = 2
+    while (multiple + 0.2) * length <= last:
+        middle, reach = round(multiple * length), max(int(length / 6), 1)
+        peak = middle - reach + int(np.argmax(ratio[middle - reach : middle + reach + 1]))
+        if ratio[peak] < 0.5 * ratio[top]:
+            break
+        length = peak / multiple
+        multiple += 1
+    return length
+
+
+def _top(shape: Floats, length: float) -> float:
+    """Where the last cycle's first harmonic is highest, in entries after the newest one (negative)."""
+    entries = np.arange(-int(length) + 1, 1)
+    turns = np.exp(-2j * np.pi * entries / length)
+    angle = float(np.angle(np.sum(shape[-len(entries) :] * turns)))
+    return -angle * length / (2 * np.pi)
 
 
 def _smoothed(log: Floats, half: int) -> Floats:

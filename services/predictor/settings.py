@@ -16,6 +16,12 @@ class Settings(ServiceSettings):
     step_s: int = Field(
         default=60, ge=1, le=3600, description="Seconds in a step; forecasts reach ten steps ahead."
     )
+    fine_step_s: int | None = Field(
+        default=None,
+        ge=1,
+        le=600,
+        description="Shorter step that is forecast as well, for horizons before the first step's end; none if not set.",
+    )
     forecast_every_s: float | None = Field(
         default=None,
         ge=0.2,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from services.predictor.forecast import HORIZONS, QUANTILES, Forecast
+from services.predictor.forecast import HORIZONS, QUANTILES, Forecast, merged
 
 
 def forecast(counts: np.ndarray | None = None) -> Forecast:
@@ -55,3 +55,24 @@ def test_quantiles_are_put_in_order_and_kept_above_zero() -> None:
 def test_a_forecast_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         forecast().model = "other"  # type: ignore[misc]
+
+
+def test_near_horizons_of_a_finer_forecast_go_before_those_of_the_usual_one() -> None:
+    counts = np.ones((len(HORIZONS), len(QUANTILES)))
+    fine = Forecast.from_counts(
+        counts, model="fine", history=np.ones(3), step_s=10.0, now=1000.0, compute_ms=0.1
+    )
+    made = merged(fine, forecast())
+    assert made.horizons_s == (10, 20, 30, 50, 60, 120, 180, 300, 600)
+    assert (made.model, made.step_s) == ("test", 60)
+    assert made.at(10, 0.5) == pytest.approx(0.1)
+    assert made.at(60, 0.05) == pytest.approx(1.0)
+
+
+def test_forecasts_of_two_instants_are_not_merged() -> None:
+    counts = np.ones((len(HORIZONS), len(QUANTILES)))
+    old = Forecast.from_counts(
+        counts, model="fine", history=np.ones(3), step_s=10.0, now=990.0, compute_ms=0.1
+    )
+    with pytest.raises(ValueError, match="merged"):
+        merged(old, forecast())

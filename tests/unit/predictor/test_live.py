@@ -3,12 +3,19 @@ import numpy as np
 from services.predictor.champion import Champion
 from services.predictor.history import History, Verdict
 from services.predictor.live import Live
+from services.predictor.served import served
 
 T = 1_800_000_000
 
 
-def live(champion: Champion, step_s: int = 1) -> Live:
-    return Live(History(18_000, late_s=10), champion, step_s=step_s, silence_s=5.0, started=0.0)
+def live(champion: Champion, step_s: int = 1, fine_step_s: int | None = None) -> Live:
+    """The first champion that is asked for is `champion`, the others are new."""
+    made = iter([champion])
+    return Live(
+        History(18_000, late_s=10),
+        lambda: next(made, None) or served(),
+        step_s=step_s, silence_s=5.0, started=0.0, fine_step_s=fine_step_s,
+    )  # fmt: skip
 
 
 def hear(live: Live, seconds: int, *, rate: float = 20.0, start: int = 0) -> None:
@@ -87,3 +94,28 @@ def test_after_an_outage_the_level_is_todays_and_not_that_of_before(champion: Ch
     assert forecast is not None
     assert forecast.step_s == 1
     assert 150 < forecast.at(1, 0.5) < 250
+
+
+def test_the_usual_steps_champion_keeps_its_record_over_an_outage(champion: Champion) -> None:
+    service = live(champion, step_s=10)
+    hear(service, 900)
+    service.forecast(899.0)
+    record = champion.records["champion"].mae_ratio
+    hear(service, 5, start=1800)
+    during = service.forecast(1804.0)
+    assert during is not None
+    assert during.step_s < 10
+    assert champion.records["champion"].mae_ratio == record is not None
+
+
+def test_a_finer_step_is_forecast_beside_the_usual_one_when_asked(champion: Champion) -> None:
+    service = live(champion, step_s=60, fine_step_s=5)
+    hear(service, 1800)
+    forecast = service.forecast(1799.0)
+    assert forecast is not None
+    assert forecast.horizons_s == (5, 10, 15, 25, 50, 60, 120, 180, 300, 600)
+    assert forecast.rates_rps.shape == (10, 7)
+    assert forecast.step_s == 60
+    plain = live(served(), step_s=60)
+    hear(plain, 1800)
+    assert plain.forecast(1799.0).horizons_s == (60, 120, 180, 300, 600)  # type: ignore[union-attr]
