@@ -58,7 +58,7 @@ func explain(arguments []string, out, trouble io.Writer) int {
 	if *folder != "" {
 		s.Routes = *folder
 	}
-	r, err := asRequest(*request, given)
+	r, port, err := asRequest(*request, given)
 	if err != nil {
 		fmt.Fprintln(trouble, "explain:", err)
 		return 2
@@ -74,7 +74,7 @@ func explain(arguments []string, out, trouble io.Writer) int {
 	}
 	matched := false
 	for _, socket := range loaded.Table.Sockets {
-		if socket.TLS != (r.TLS != nil) || r.URL.Port() != "" && !strings.HasSuffix(socket.Address, ":"+r.URL.Port()) {
+		if socket.TLS != (r.TLS != nil) || port != "" && !strings.HasSuffix(socket.Address, ":"+port) {
 			continue
 		}
 		e := socket.Explain(r)
@@ -95,19 +95,22 @@ func explain(arguments []string, out, trouble io.Writer) int {
 	return 0
 }
 
-// asRequest makes a request as a server would have it.
-func asRequest(text string, given headers) (*http.Request, error) {
+// asRequest makes a request as a server would have it, and returns the port of its address too.
+func asRequest(text string, given headers) (r *http.Request, port string, err error) {
 	method, address, found := strings.Cut(strings.TrimSpace(text), " ")
 	at, err := url.Parse(strings.TrimSpace(address))
 	if !found || err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https" {
-		return nil, fmt.Errorf(`--request '%s' is none; write "METHOD http://host/path"`, text)
+		return nil, "", fmt.Errorf(`--request '%s' is none; write "METHOD http://host/path"`, text)
 	}
 	if at.Path == "" {
 		at.Path = "/"
 	}
-	r, err := http.NewRequest(method, at.String(), nil)
+	r, err = http.NewRequest(method, at.String(), nil)
+	if err == nil {
+		r.URL, err = url.ParseRequestURI(at.RequestURI())
+	}
 	if err != nil {
-		return nil, fmt.Errorf("--request '%s' is none: %w", text, err)
+		return nil, "", fmt.Errorf("--request '%s' is none: %w", text, err)
 	}
 	if at.Scheme == "https" {
 		r.TLS = &tls.ConnectionState{ServerName: at.Hostname()}
@@ -116,7 +119,7 @@ func asRequest(text string, given headers) (*http.Request, error) {
 		name, value, _ := strings.Cut(one, "=")
 		r.Header.Add(name, value)
 	}
-	return r, nil
+	return r, at.Port(), nil
 }
 
 func (a *answer) print(out io.Writer) {

@@ -288,12 +288,13 @@ func (b *builder) admits(d *door, namespace string) bool {
 	case gatewayv1.NamespacesFromSame:
 		return namespace == d.namespace
 	case gatewayv1.NamespacesFromSelector:
+		given := labels.Set{"kubernetes.io/metadata.name": namespace} // every cluster gives it this one
 		for i := range b.namespaces {
 			if n := &b.namespaces[i].it; n.Name == namespace {
-				return d.selector.Matches(labels.Set(n.Labels))
+				given = labels.Merge(n.Labels, given)
 			}
 		}
-		return d.selector.Matches(labels.Set{"kubernetes.io/metadata.name": namespace})
+		return d.selector.Matches(given)
 	default:
 		return false
 	}

@@ -32,7 +32,7 @@ func Load(dir string, options Options) (*Config, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	b := &builder{options: options, now: options.Now()}
+	b := &builder{options: options, now: options.Now(), status: Status{Gateways: []GatewayStatus{}, Routes: []RouteStatus{}}}
 	if err := b.read(dir); err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func New(dir string, options config.Options, apply func(*config.Config) error, m
 		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_config_loads_total", Help: "Loads of the folder of routes by result: applied or refused."}, []string{"result"}),
 		stale: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "gateway_config_refused", Help: "1 while the folder of routes is refused and what was loaded before is served."}),
+			Name: "gateway_config_refused", Help: "Whether the folder of routes is refused and what was loaded before is served (1)."}),
 		rules: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "gateway_config_rules", Help: "Rules that are served."}),
 		loaded: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -85,7 +85,10 @@ func (r *Reloader) Load() error {
 func (r *Reloader) State() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.state
+	now := r.state
+	// Lists that are empty are lists in JSON too.
+	now.Refused, now.Problems = append(config.Problems{}, now.Refused...), append(config.Problems{}, now.Problems...)
+	return now
 }
 
 // Watch loads the folder again when it has changed, or `now` says so, until ctx is done.
