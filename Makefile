@@ -3,11 +3,11 @@ PYTHON3 ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data/intents
 
-.PHONY: demo test setup setup-dev up down lint bench models
+.PHONY: demo test setup setup-dev up down lint bench models conformance
 .DEFAULT_GOAL := help
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## All of the set-up and nothing else
 	@$(PYTHON3) deploy/local/setup.py
@@ -36,3 +36,7 @@ lint: setup-dev ## ruff, mypy --strict, gofmt, go vet, staticcheck
 
 bench: setup ## The mesh measured: one hop, the whole path, mTLS on and off, against no sidecars
 	@$(BIN)/foremesh bench mesh $(ARGS)
+
+conformance: setup ## Gateway API's official conformance suite against the gateway; writes edge/gateway/conformance/report.yaml
+	@cd edge/gateway/conformance && "$$(cd ../../.. && $(BIN)/python -c 'from deploy.local.tools import find_go; print(find_go())')" \
+		test -count=1 -timeout 30m . -args -report report.yaml -gateway-version "$$(git describe --always --dirty)"

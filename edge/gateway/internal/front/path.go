@@ -2,6 +2,7 @@ package front
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
@@ -14,6 +15,10 @@ func Refusal(r *http.Request) *problem.Problem {
 	}
 	if r.Header.Get("Upgrade") != "" && (r.ContentLength != 0 || len(r.TransferEncoding) > 0) {
 		return problem.BadUpgrade()
+	}
+	// net/http ignores Transfer-Encoding in HTTP/1.0, and such a request's body with it.
+	if !r.ProtoAtLeast(1, 1) && r.Header["Content-Length"] == nil && slices.Contains([]string{"POST", "PUT", "PATCH"}, r.Method) {
+		return problem.BadFraming()
 	}
 	return nil
 }

@@ -109,3 +109,8 @@ func Unresolved() *Problem {
 func BadUpgrade() *Problem {
 	return &Problem{http.StatusBadRequest, "bad-upgrade", "Upgrade with a body", "a request that asks for another protocol must have no body", 0}
 }
+
+// BadFraming is a body whose end two servers could see in two places.
+func BadFraming() *Problem {
+	return &Problem{http.StatusBadRequest, "bad-framing", "Ambiguous body", "a request of HTTP/1.0 with a body needs Content-Length", 0}
+}
