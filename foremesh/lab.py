@@ -61,6 +61,14 @@ def run(
         float,
         typer.Option(help="Share of each trace that is judged; before it is history.", min=0.001, max=1),
     ] = 0.25,
+    until: Annotated[
+        float,
+        typer.Option(
+            help="Share of each trace at which that part ends; 0.75 keeps the last quarter unseen.",
+            min=0.001,
+            max=1,
+        ),
+    ] = 1.0,
     days: Annotated[
         float | None, typer.Option(help="Where that is longer: its busiest so many days.", min=0.001)
     ] = None,
@@ -89,7 +97,7 @@ def run(
     forecast_step: Annotated[
         int, typer.Option(help="Step of the forecaster in seconds.", min=1, max=3600)
     ] = 60,
-    forecast_every: Annotated[int, typer.Option(help="Seconds from one forecast to the next.", min=1)] = 30,
+    forecast_every: Annotated[int, typer.Option(help="Seconds from one forecast to the next.", min=1)] = 10,
     jobs: Annotated[int | None, typer.Option(help="Processes at a time; default: one a core.", min=1)] = None,
     json: Json = False,
 ) -> None:
@@ -131,6 +139,7 @@ def run(
             seeds=seeds,
             sweep=sweep,
             last=last,
+            until=until,
             days=days,
             server=Server(capacity_rps=capacity, deadline_s=deadline_ms / 1e3, slo_s=slo_ms / 1e3),
             starts=Starts(jitter=jitter, failure=failure, drain_s=drain),

@@ -14,6 +14,8 @@ from typing import Literal
 from lab.bad_input import BadInput
 from services.autoscaler.policies import Hpa, Keda, Kpa, Persistence, Policy, Predictive, Trend
 from services.autoscaler.policies.foresight import Foresight
+from services.autoscaler.policies.newsvendor import quantile_of
+from services.autoscaler.policies.predictive import PRICE
 
 TARGETS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 HEADROOMS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
@@ -42,18 +44,8 @@ class Contender:
         return f"{self.knob}={value:g}" if self.knob and not math.isnan(value) else ""
 
 
-def quantile_of(price: float) -> float:
-    """The quantile to provide for when a missing replica costs `price` times one that is too many.
-
-    The newsvendor's critical ratio price / (price + 1); raises ValueError unless the price is above zero.
-    """
-    if not (math.isfinite(price) and price > 0):
-        raise ValueError(f"price {price} is not above zero")
-    return price / (price + 1.0)
-
-
 def _predictive(price: float, tick_s: float, max_age_s: float) -> Policy:
-    return Predictive(tick_s=tick_s, quantile=quantile_of(price), forecast_max_age_s=max_age_s)
+    return Predictive(tick_s=tick_s, price=price, forecast_max_age_s=max_age_s)
 
 
 _ALL = (
@@ -71,7 +63,7 @@ _ALL = (
         lambda value, tick, age: Persistence(headroom=value),
     ),
     Contender("trend", "headroom", 0.2, HEADROOMS, "nothing", lambda value, tick, age: Trend(headroom=value)),
-    Contender("predictive", "price", 9.0, PRICES, "forecast", _predictive),
+    Contender("predictive", "price", PRICE, PRICES, "forecast", _predictive),
     Contender(
         "informed",
         "price",

@@ -42,7 +42,8 @@ class Experiment:
     """All that was asked for; the same experiment gives the same results bit for bit.
 
     traces: paths. policies: names or `file.py:Class`. last: share (0..1] of each trace that is judged; what comes
-    before is history and for tuning. days: where that is longer, its busiest so many days are. scale: requests of a
+    before is history and for tuning. until: share (0..1] at which the judged part ends: 0.75 leaves the last quarter
+    untouched. days: where that is longer, its busiest so many days are. scale: requests of a
     run per request of the trace; None: so that MEAN_REPLICAS are needed on average. most: replicas at most;
     None: twice what the peak needs. step_s: the forecaster's step. forecast_every_s: seconds between two forecasts.
     """
@@ -53,6 +54,7 @@ class Experiment:
     seeds: int = 1
     sweep: bool = False
     last: float = 0.25
+    until: float = 1.0
     days: float | None = None
     server: Server = _SERVER
     starts: Starts = _STARTS
@@ -61,12 +63,14 @@ class Experiment:
     most: int | None = None
     tick_s: int = 2
     step_s: int = 60
-    forecast_every_s: int = 30
+    forecast_every_s: int = 10
 
     def __post_init__(self) -> None:
         """Raises ValueError naming what makes no sense."""
         if self.scale is not None and not (math.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"--scale {self.scale:g}: give a factor above zero, or leave it out")
+        if self.last > self.until:
+            raise ValueError(f"--last {self.last:g} of a trace is more than there is --until {self.until:g}")
 
     def settings(self) -> Iterator[Setting]:
         """Every run that is asked for, those of one load next to each other."""
@@ -228,7 +232,7 @@ def _scene(experiment: Experiment, trace: Trace, bins: tuple[int, int], seed: in
 
 def judged(experiment: Experiment, trace: Trace) -> tuple[int, int]:
     """The bins [a, b) of a trace that are judged; raises ValueError where none is left."""
-    bins = part(trace, 1 - experiment.last, 1.0)
+    bins = part(trace, experiment.until - experiment.last, experiment.until)
     return bins if experiment.days is None else busiest(trace, bins, experiment.days * 86_400)
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.load import Load
+from lab.load import WARM_UP_S, Load
 from services.autoscaler.observation import ForecastView
 from services.predictor.champion import CONTEXT_STEPS
 from services.predictor.forecast import HORIZONS, QUANTILES, Forecaster
@@ -39,7 +39,7 @@ class Blind:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Issued:
-    """Forecasts of one load, one every `every_s` seconds from second 0 on.
+    """Forecasts of one load, one every `every_s` seconds from second `first_s` on, which may lie before 0.
 
     rates_rps: float32[n, horizon, quantile], NaN where the forecaster had nothing to say.
     """
@@ -48,6 +48,7 @@ class Issued:
     step_s: float
     horizons_s: tuple[float, ...]
     rates_rps: NDArray[np.float32]
+    first_s: int = 0
 
 
 class Told:
@@ -61,16 +62,19 @@ class Told:
 
     def view(self, second: int) -> ForecastView | None:
         """See Foresight."""
-        at = second // self._issued.every_s
+        issued = self._issued
+        at = (second - issued.first_s) // issued.every_s
+        if at < 0:
+            return None
         if at != self._at:
             self._at = at
-            rows = self._issued.rates_rps[at]
+            rows = issued.rates_rps[at]
             self._view = None
             if np.isfinite(rows[0, 0]):
                 self._view = ForecastView(
-                    self._began_at + at * self._issued.every_s,
-                    self._issued.step_s,
-                    self._issued.horizons_s,
+                    self._began_at + issued.first_s + at * issued.every_s,
+                    issued.step_s,
+                    issued.horizons_s,
                     QUANTILES,
                     tuple(map(tuple, rows.tolist())),
                 )
@@ -89,17 +93,18 @@ def issue(
     step_s: length of its steps, seconds. Before a step's worth of arrivals is known, nothing is issued.
     """
     total = np.concatenate(([0], np.cumsum(np.concatenate((load.before, load.arrivals)))))
-    count = -(-len(load.arrivals) // every_s)
+    first = -(min(WARM_UP_S, len(load.before)) // every_s) * every_s
+    count = -(-(len(load.arrivals) - first) // every_s)
     rates = np.full((count, len(HORIZONS), len(QUANTILES)), np.nan, dtype=np.float32)
     for at in range(count):
-        end = len(load.before) + at * every_s
+        end = len(load.before) + first + at * every_s
         steps = min(CONTEXT_STEPS, end // step_s)
         if steps:
             edges = total[end - steps * step_s : end + 1 : step_s]
             history = np.diff(edges).astype(np.float64)
-            forecast = forecaster.forecast(history, float(step_s), load.began_at + at * every_s)
+            forecast = forecaster.forecast(history, float(step_s), load.began_at + first + at * every_s)
             rates[at] = forecast.rates_rps
-    return Issued(every_s, float(step_s), tuple(float(h * step_s) for h in HORIZONS), rates)
+    return Issued(every_s, float(step_s), tuple(float(h * step_s) for h in HORIZONS), rates, first)
 
 
 def known(load: Load, *, noise: bool, reach_s: float) -> Issued:

@@ -19,6 +19,10 @@ Ints = NDArray[np.int64]
 HISTORY_S = 18_000
 """Seconds of arrivals before the judged part that are drawn, too: what a forecaster has seen by then."""
 
+WARM_UP_S = 3_600
+"""Seconds before the judged part that a policy lives through: what it learns online is not learned in the first hour
+that is judged, as it would not be on any but the first day of its life."""
+
 NEED_WINDOW_S = 10
 """Bins narrower than this are averaged over it where it says what was needed: shorter surges are a queue's to take."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lab.elasticity import elasticity, need
 from lab.load import Load
@@ -20,6 +21,15 @@ FIGURES = (
 from ready replicas. pod_hours: of all replicas that exist, starting and draining ones included. churn: replicas ordered
 and let go, an hour. Percentiles: of the latency of answered requests, None when none was. slo_violation: share of
 requests that were shed or took longer than the SLO."""
+
+
+HOURS = "hours"
+"""Key of a row: for each hour begun, what the shares below are made of, so that hours can be drawn anew.
+
+Seconds, seconds with too few, replica-seconds too many, replica-seconds had, requests shed or late, requests."""
+
+SHARES = {"tau_u": (1, 0), "waste": (2, 3), "slo_violation": (4, 5)}
+"""Figures that are a ratio of two of those sums, by their places."""
 
 
 def needed(load: Load, server: Server, bounds: Bounds) -> Ints:
@@ -50,7 +60,20 @@ def measure(run: Run, load: Load, server: Server, bounds: Bounds) -> dict[str, A
         "p95_ms": p95,
         "p99_ms": p99,
         "slo_violation": round((shed + late) / sent, 6) if sent else 0.0,
+        HOURS: _hours(run, needed(load, server, bounds)),
     }
+
+
+def _hours(run: Run, need: Ints) -> list[list[int]]:
+    have = run.ready.astype(np.int64)
+    missed = run.series[:, SHED].astype(np.float64) + run.series[:, LATE]
+    sent = run.series[:, SHED].astype(np.float64) + run.series[:, ANSWERED]
+    each: tuple[NDArray[Any], ...] = (
+        np.ones_like(have), have < need, np.maximum(have - need, 0), have, missed, sent
+    )  # fmt: skip
+    return np.stack(
+        [np.add.reduceat(one, np.arange(0, len(have), 3600), dtype=np.int64) for one in each], 1
+    ).tolist()
 
 
 def percentile_ms(histogram: Ints, percent: float) -> float | None:

@@ -63,7 +63,7 @@ def check(experiment: Experiment) -> tuple[str, ...]:
             raise BadInput(
                 Path(path),
                 "hpa-tuned has nothing before the judged part",
-                "judge less than all (--last 0.25)",
+                "judge less than all (--last 0.25) or leave hpa-tuned out of --policies",
             )
         requests = float(np.sum(trace.requests[first:stop])) * scale
         if requests > MOST_REQUESTS:
@@ -158,6 +158,7 @@ def _forecast(experiment: Experiment, trace: str, seed: int, out: Path) -> None:
     np.savez(
         _forecast_file(out, trace, seed),
         every_s=issued.every_s,
+        first_s=issued.first_s,
         step_s=issued.step_s,
         horizons_s=issued.horizons_s,
         rates_rps=issued.rates_rps,
@@ -175,6 +176,7 @@ def read_forecasts(out: str, trace: str, seed: int) -> Issued:
                 float(saved["step_s"]),
                 tuple(saved["horizons_s"].tolist()),
                 saved["rates_rps"],
+                int(saved["first_s"]),
             )
     except (OSError, KeyError, ValueError) as error:
         raise BadInput(

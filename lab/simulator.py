@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lab.fleet import Fleet, Starts
 from lab.foresight import Foresight
-from lab.load import Load
-from lab.queueing import Ints, Queue, Series
+from lab.load import WARM_UP_S, Load
+from lab.queueing import CPU_WINDOW_S, Ints, Queue, Series
 from lab.server import Server
 from services.autoscaler.capacity import CapacityEstimate
 from services.autoscaler.decision import Decision
@@ -74,13 +74,15 @@ def simulate(
     tick_s: int = 2,
     begin_with: int,
     learns: bool = True,
+    warm_up_s: int = WARM_UP_S,
     hold: Hold | None = None,
     witness: int | None = None,
 ) -> Run:
     """Run a policy over a load; the same arguments give the same run bit for bit.
 
     tick_s: seconds between two decisions. begin_with: replicas that are ready at second 0. learns: whether the
-    capacity of a replica is learned as live; else it is known. witness: a second of the run
+    capacity of a replica is learned as live; else it is known. warm_up_s: seconds before second 0 that the policy lives
+    through, as far as the load knows them. witness: a second of the run
     whose tick is to be remembered. Whatever the policy raises comes through.
     """
     seconds = len(load.arrivals)
@@ -88,6 +90,7 @@ def simulate(
     queue = Queue(server, load.arrivals, load.gaps, load.places)
     capacity = CapacityEstimate(server.capacity_rps)
     recent = deque(load.before[-HISTORY_S:].tolist(), maxlen=HISTORY_S)
+    _live_through(policy, load, server, bounds, foresight, fleet, tick_s, warm_up_s)
     counts: list[tuple[int, int, int, int]] = []  # (second, wanted, ready, pods) of each change
     steady = False
     witnessed = None
@@ -134,6 +137,40 @@ def simulate(
         recent.extend(load.arrivals[second:stop].tolist())
     wanted, ready_at, pods = _by_second(counts, seconds)
     return Run(wanted, ready_at, pods, queue.series, queue.histogram, witnessed)
+
+
+def _live_through(
+    policy: Policy,
+    load: Load,
+    server: Server,
+    bounds: Bounds,
+    foresight: Foresight,
+    fleet: Fleet,
+    tick_s: int,
+    warm_up_s: int,
+) -> None:
+    """Let a policy see the time before second 0, with replicas that come and go at once and no queue."""
+    before = load.before.tolist()
+    wanted = fleet.wanted
+    for second in range(-(min(warm_up_s, len(before)) // tick_s) * tick_s, 0, tick_s):
+        end = len(before) + second
+        arrivals = tuple(before[max(0, end - HISTORY_S) : end])
+        window = arrivals[-CPU_WINDOW_S:]
+        full = max(wanted, 1) * server.capacity_rps
+        busy = min(1.0, sum(window) / len(window) / full) if window else 0.0
+        observation = Observation(
+            now=load.began_at + second,
+            arrivals=arrivals,
+            wanted=wanted,
+            ready=wanted,
+            min_replicas=bounds.least,
+            max_replicas=bounds.most,
+            start_delay_s=fleet.start_delay_s,
+            capacity_rps=server.capacity_rps,
+            utilisation=(busy,) * wanted,
+            forecast=foresight.view(second),
+        )
+        wanted = observation.bounded(policy.decide(observation).wanted)
 
 
 def _by_second(counts: list[tuple[int, int, int, int]], seconds: int) -> Replicas:

@@ -67,8 +67,8 @@ def _forecast(issued: Issued, made: Any, ahead_s: float, quantile: float) -> lis
     column = QUANTILES.index(quantile)
     rates: list[float | None] = []
     for second in made:
-        index = int(second // issued.every_s)
-        age = second - index * issued.every_s
+        index = int((second - issued.first_s) // issued.every_s)
+        age = second - issued.first_s - index * issued.every_s
         row = issued.rates_rps[index, :, column] if index >= 0 else None
         if row is None or not np.isfinite(row[0]):
             rates.append(None)

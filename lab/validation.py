@@ -90,6 +90,7 @@ def validate(live: dict[str, Any], trace: Trace, *, seeds: int) -> dict[str, Any
             Told(issued, over.began_at),
             tick_s=_TICK_S,
             begin_with=round(live["replicas"][0][2]),
+            warm_up_s=0,  # a policy begins with the mesh
         )
         runs.append((run, _figures(run, measure(run, over, server, bounds))))
     seconds = np.arange(len(runs[0][0].ready), dtype=np.float64)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from services.autoscaler.policies import PolicyOptions, policy_from
 from services.autoscaler.policies.kpa import Metric
+from services.autoscaler.policies.predictive import PRICE
 from services.common.settings import ServiceSettings
 
 
@@ -45,8 +46,12 @@ class Settings(ServiceSettings):
     target_utilisation: float = Field(
         default=0.85, gt=0, le=1, description="Share of a replica's capacity that `predictive` uses."
     )
-    quantile: float = Field(
-        default=0.9, gt=0, lt=1, description="Quantile of the forecast that `predictive` provides for."
+    price: float = Field(
+        default=PRICE,
+        gt=0,
+        le=1e6,
+        description="What a missing replica costs `predictive` against one too many: it provides for the quantile "
+        "price / (price + 1) of the load to come.",
     )
     forecast_max_age_s: float | None = Field(
         default=None, gt=0, description="Seconds after which a forecast is not used; 3 ticks when not set."
@@ -104,7 +109,7 @@ class Settings(ServiceSettings):
         """The policies' share of the settings."""
         return PolicyOptions(
             tick_s=self.tick_s,
-            quantile=self.quantile,
+            price=self.price,
             target_utilisation=self.target_utilisation,
             forecast_max_age_s=self.forecast_max_age_s,
             hpa_target=self.hpa_target,

@@ -15,7 +15,7 @@ from services.autoscaler.policies.hpa import Hpa
 from services.autoscaler.policies.keda import Keda
 from services.autoscaler.policies.kpa import Kpa, Metric
 from services.autoscaler.policies.persistence import Persistence
-from services.autoscaler.policies.predictive import Predictive
+from services.autoscaler.policies.predictive import PRICE, Predictive
 from services.autoscaler.policies.static import Static
 from services.autoscaler.policies.trend import Trend
 
@@ -36,7 +36,7 @@ class PolicyOptions:
     """The knobs of all policies; each takes its own. The rivals' defaults are their own."""
 
     tick_s: float = 2.0
-    quantile: float = 0.9
+    price: float = PRICE
     target_utilisation: float = 0.85
     forecast_max_age_s: float | None = None
     hpa_target: float = 0.7
@@ -51,7 +51,7 @@ class PolicyOptions:
 _MAKERS: dict[str, Callable[[PolicyOptions], Policy]] = {
     "predictive": lambda o: Predictive(
         tick_s=o.tick_s,
-        quantile=o.quantile,
+        price=o.price,
         target_utilisation=o.target_utilisation,
         queue_bound=o.queue_bound,
         forecast_max_age_s=o.forecast_max_age_s,

@@ -1,7 +1,6 @@
-"""Scale before the traffic arrives: the forecast's quantile over the measured start delay, and the last
-seconds.
+"""Scale before the traffic arrives: replicas for a quantile of the load at the time when one ordered now will serve.
 
-A forecast is made of minutes, a burst of seconds: the higher of the two decides.
+Which quantile is a matter of price: what a missing replica costs against one too many.
 """
 
 from __future__ import annotations
@@ -12,27 +11,36 @@ from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import GAP_S, Observation
 from services.autoscaler.policies.answer import answered
 from services.autoscaler.policies.descent import Descent
-from services.autoscaler.policies.outlook import Outlook
+from services.autoscaler.policies.newsvendor import quantile_of
+from services.autoscaler.policies.outlook import Expected, Outlook
 from services.autoscaler.policies.reactive import Need, reactive_floor
 
 FRESH_TICKS = 3
 """Ticks after which a forecast is not used any more, unless told otherwise: each tick or so brings one."""
 
+PRICE = 80.0
+"""What a missing replica costs against one too many; chosen on traffic that it is not judged on (lab/README.md)."""
+
 UNKNOWN_START_DELAY_S = 5.0
-HOLD_S = 6.0
 LATE_START = 1.1
+"""Times the measured start delay that is looked ahead: starts jitter."""
+
+HOLD_S = 8.0
+CONFIRMED_BEYOND_TICKS = 5
+"""A lead of more ticks than this has time for a second look before more is ordered."""
+
 BLIND_UTILISATION = 0.7
 """Share of the capacity to use without a forecast: the headroom that HPA and KPA keep."""
 
-DRAIN_S = 5.0
 _HOT = 1.1  # HPA's tolerance above the target, here for the measured CPU
 _HOT_TICKS = 2
 
 
 class Predictive:
-    """Up at once to the highest need, down one by one after a hold, nowhere while the metric is dead.
+    """Up at once to the highest need, down after a hold, nowhere while the metric is dead.
 
-    State: what was needed during the last hold, and for how many ticks the replicas have been hot.
+    State: what was learned of the load to come, what was needed during the last hold, what was expected at the last
+    tick, and for how many ticks the replicas have been hot.
     """
 
     name = "predictive"
@@ -41,32 +49,32 @@ class Predictive:
         self,
         *,
         tick_s: float = 2.0,
-        quantile: float = 0.9,
+        price: float = PRICE,
         target_utilisation: float = 0.85,
         queue_bound: int = 512,
         forecast_max_age_s: float | None = None,
     ) -> None:
-        """tick_s: seconds between two calls. quantile: of the forecast. target_utilisation: share of the
-        learned capacity to use. queue_bound: requests that wait at one replica before it sheds.
+        """tick_s: seconds between two calls. price: what a missing replica costs against one too many.
+        target_utilisation: share of the learned capacity to use. queue_bound: requests that wait at one replica before
+        it sheds.
         forecast_max_age_s: age beyond which a forecast is not used. Raises ValueError.
         """
         if not tick_s > 0:
             raise ValueError(f"tick {tick_s} s is not above zero")
-        if not 0 < quantile < 1:
-            raise ValueError(f"quantile {quantile} is outside 0..1")
         if not 0 < target_utilisation <= 1:
             raise ValueError(f"target utilisation {target_utilisation} is outside 0..1")
         self._tick_s = tick_s
-        self._quantile = quantile
+        self._quantile = quantile_of(price)
         self._target = target_utilisation
         self._queue_bound = queue_bound
         self._max_age_s = FRESH_TICKS * tick_s if forecast_max_age_s is None else forecast_max_age_s
-        self._outlook = Outlook(tick_s=tick_s, quantile=quantile)
+        self._outlook = Outlook(tick_s=tick_s, quantile=self._quantile)
+        self._at_lead: Expected | None = None
         self._descent = Descent(target_utilisation, longest_pause_s=FRESH_TICKS * tick_s)
         self._hot_ticks = 0
 
     def decide(self, observation: Observation) -> Decision:
-        """Weigh forecast, last seconds, backlog and measured CPU; the highest need decides."""
+        """Weigh the load to come, the last seconds, backlog and measured CPU; the highest need decides."""
         current = observation.wanted
         self._outlook.hear(observation)
         hot = self._heat(observation)
@@ -82,7 +90,7 @@ class Predictive:
         ]
         ahead = forecast if isinstance(forecast, Need) else None
         share = min(self._target, BLIND_UTILISATION) if isinstance(forecast, Reason) else self._target
-        floor = reactive_floor(observation, utilisation=share, drain_s=DRAIN_S)
+        floor = reactive_floor(observation, utilisation=share, lead_s=self._lead_s(observation))
         needs = [need for need in (ahead, floor, hot) if need is not None]
         if not needs:
             self._descent.forget()
@@ -94,15 +102,14 @@ class Predictive:
         raw = math.ceil(top.replicas - 1e-9)
         need = observation.bounded(raw)
         why = Reason(top.reason.code, top.reason.template + " -> {}", (*top.reason.values, raw))
-        hold_s = self._hold_s(observation)
-        self._descent.remember(observation.now, need, hold_s)
+        self._descent.remember(observation.now, need)
         if need >= current:
             return self._answer(observation, raw, demand, ahead, why, *remarks)
-        wanted, how = self._descent.step(observation, need, demand, hold_s)
+        wanted, how = self._descent.step(observation, need, HOLD_S)
         return self._answer(observation, wanted, demand, ahead, how, why, *remarks)
 
     def _forecast(self, observation: Observation) -> Need | Reason | None:
-        """What the forecast asks for, or why it is not used; None while no replica's capacity is known."""
+        """What the load to come asks for, or why the forecast is not used; None while too little is known."""
         forecast, capacity = observation.forecast, observation.capacity_rps
         blind = min(self._target, BLIND_UTILISATION) * 100
         if forecast is None:
@@ -117,11 +124,31 @@ class Predictive:
         expected = self._outlook.expect(observation, forecast, self._lead_s(observation))
         if not expected:
             return None
-        most = max(expected, key=lambda one: one.high_rps)
         each = capacity * self._target
-        text = "{:.0f} req/s are expected in {:.1f} s, at most {:.0f} at q{:g}; a replica serves {:.0f} req/s at {:.0f} %"
-        values = (most.rate_rps, most.ahead_s, most.high_rps, self._quantile, each, self._target * 100)
-        return Need(most.high_rps / each, most.high_rps, Reason("forecast", text, values))
+        ordered, kept = self._worth_ordering(expected[-1]), max(expected, key=lambda one: one.high_rps)
+        if kept.high_rps <= ordered.high_rps:
+            return self._asked(ordered, ordered.high_rps / each, each)
+        # What is needed before a replica ordered now would serve is a reason to keep, and none to order.
+        return self._asked(
+            kept, max(ordered.high_rps / each, min(kept.high_rps / each, observation.wanted)), each
+        )
+
+    def _worth_ordering(self, at_lead: Expected) -> Expected:
+        """What is expected at the lead; where there is time for a second look, no more than was at the last tick."""
+        before, self._at_lead = self._at_lead, at_lead
+        if before is None or at_lead.ahead_s <= CONFIRMED_BEYOND_TICKS * self._tick_s:
+            return at_lead
+        return min(before, at_lead, key=lambda one: one.high_rps)
+
+    def _asked(self, expected: Expected, replicas: float, each: float) -> Need:
+        text = (
+            "{:.0f} req/s are expected in {:.0f} s, q{:.3g} is {:.0f} req/s; "
+            "a replica serves {:.0f} req/s at {:.0f} %"
+        )
+        values = (
+            expected.rate_rps, expected.ahead_s, self._quantile, expected.high_rps, each, self._target * 100
+        )  # fmt: skip
+        return Need(replicas, expected.high_rps, Reason("forecast", text, values))
 
     def _heat(self, observation: Observation) -> Need | None:
         """What the measured CPU asks for after two ticks above the target: the capacity was overrated."""
@@ -145,11 +172,8 @@ class Predictive:
     def _delay_s(self, observation: Observation) -> float:
         return UNKNOWN_START_DELAY_S if observation.start_delay_s is None else observation.start_delay_s
 
-    def _hold_s(self, observation: Observation) -> float:
-        return HOLD_S
-
     def _lead_s(self, observation: Observation) -> float:
-        """A replica ordered now serves after its start delay, which jitters, and the next tick."""
+        """Seconds until a replica ordered now serves: its start, which may be late, and a tick."""
         return LATE_START * self._delay_s(observation) + self._tick_s
 
     def _answer(

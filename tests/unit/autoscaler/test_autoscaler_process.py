@@ -32,7 +32,7 @@ def test_it_tells_every_tick_and_scales_on_what_it_hears(
             decision for decision in sidecar.published if decision["previous"] == 1 != decision["wanted"]
         )
         assert (changed["app"], changed["policy"], changed["applied"]) == ("inference", "predictive", True)
-        assert "forecast q0.9" in changed["reasons"][0]["text"]
+        assert "250 req/s are expected" in changed["reasons"][0]["text"]
         assert "without this step: 1 replica would serve" in changed["counterfactual"]
         assert changed["observation"]["start_delay_s"] == 1.5
         for decision in sidecar.published:
@@ -216,7 +216,7 @@ def test_a_sidecar_that_is_away_costs_the_loop_nothing(
         ({"FOREMESH_POLICY": "magic"}, "predictive, hpa, kpa, keda, persistence, trend, static:N"),
         ({"FOREMESH_CONTROL_SOCKET": ""}, "FOREMESH_CONTROL_SOCKET"),
         ({"FOREMESH_MIN_REPLICAS": "5", "FOREMESH_MAX_REPLICAS": "2"}, "above FOREMESH_MAX_REPLICAS 2"),
-        ({"FOREMESH_QUANTILE": "1.5"}, "FOREMESH_QUANTILE='1.5'"),
+        ({"FOREMESH_PRICE": "0"}, "FOREMESH_PRICE='0'"),
         ({"FOREMESH_TICK_S": "0"}, "FOREMESH_TICK_S='0'"),
     ],
 )
