@@ -165,7 +165,9 @@ func server(s *settings.Settings, handler http.Handler) *http.Server {
 		WriteTimeout:      s.ReadTimeout + 2*s.BackendTimeout,
 		IdleTimeout:       s.IdleTimeout,
 		MaxHeaderBytes:    s.MaxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+		// Otherwise net/http answers OPTIONS * for every host.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 	}
 }
 

@@ -29,12 +29,27 @@ type Config struct {
 
 // Load reads every *.yaml and *.yml in dir. An error is Problems if the fault is in the files.
 func Load(dir string, options Options) (*Config, error) {
+	files, err := read(dir)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(dir, files, options)
+}
+
+// File is a name and what is in it.
+type File struct {
+	Name string
+	Text []byte
+}
+
+// Parse makes a Config of files; dir is named where none of them is to blame.
+func Parse(dir string, files []File, options Options) (*Config, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
 	b := &builder{options: options, now: options.Now(), status: Status{Gateways: []GatewayStatus{}, Routes: []RouteStatus{}}}
-	if err := b.read(dir); err != nil {
-		return nil, err
+	for _, file := range files {
+		b.file(file)
 	}
 	return b.finish(dir)
 }

@@ -64,28 +64,29 @@ type objects struct {
 	namespaces []object[Namespace]
 }
 
-// read takes in every *.yaml and *.yml of a folder, in the order of their names.
-func (b *builder) read(dir string) error {
+// read returns every *.yaml and *.yml of a folder, in the order of their names.
+func read(dir string) ([]File, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("routes: %w; set FOREMESH_ROUTES (or --config) to a folder of YAML files", err)
+		return nil, fmt.Errorf("routes: %w; set FOREMESH_ROUTES (or --config) to a folder of YAML files", err)
 	}
+	var files []File
 	for _, entry := range entries {
 		if entry.IsDir() || !slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(entry.Name())) {
 			continue
 		}
 		path := filepath.Join(dir, entry.Name())
-		raw, err := os.ReadFile(path)
+		text, err := os.ReadFile(path)
 		if err != nil {
-			return fmt.Errorf("routes: %w", err)
+			return nil, fmt.Errorf("routes: %w", err)
 		}
-		b.file(path, raw)
+		files = append(files, File{path, text})
 	}
-	return nil
+	return files, nil
 }
 
-func (b *builder) file(path string, raw []byte) {
-	for _, d := range documents(path, raw) {
+func (b *builder) file(f File) {
+	for _, d := range documents(f.Name, f.Text) {
 		if p := b.document(d); p != nil {
 			b.problems = append(b.problems, *p)
 		}

@@ -3,13 +3,16 @@ package front
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -27,6 +30,7 @@ type exchange struct {
 	backend  *backend
 	upgrade  bool   // asks for a WebSocket
 	body     []byte // kept where a request may be sent more than once
+	given    *given // nil where it is kept
 	timer    *time.Timer
 	left     sync.Once
 }
@@ -54,6 +58,39 @@ func (b *backend) pick() string {
 		return b.Addresses[0]
 	}
 	return b.Addresses[rand.IntN(len(b.Addresses))]
+}
+
+// given is the caller's body, which remembers why it could not be read.
+type given struct {
+	io.ReadCloser
+	broken atomic.Pointer[error]
+}
+
+func (g *given) Read(p []byte) (int, error) {
+	n, err := g.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		g.broken.Store(&err)
+	}
+	return n, err
+}
+
+// fault is what a failure of a call comes from: the caller's body, if that is what broke.
+func (x *exchange) fault(err error) error {
+	if x.given == nil {
+		return err
+	}
+	why := x.given.broken.Load()
+	tooLarge := (*http.MaxBytesError)(nil)
+	switch {
+	case why == nil:
+		return err
+	case errors.As(*why, &tooLarge):
+		return tooLarge
+	case errors.Is(*why, os.ErrDeadlineExceeded):
+		return problem.SlowBody()
+	default:
+		return problem.BadFraming("the body is not framed as its header says")
+	}
 }
 
 // leave gives the place among those in flight back.
@@ -126,7 +163,10 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) int {
 		x.body = body
 		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 	} else {
-		r.Body = http.MaxBytesReader(w, r.Body, f.settings.MaxBodyBytes)
+		x.given = &given{ReadCloser: http.MaxBytesReader(w, r.Body, f.settings.MaxBodyBytes)}
+		if r.Body != http.NoBody { // which the transport looks for
+			r.Body = x.given
+		}
 	}
 	timeout := f.settings.BackendTimeout
 	if action.Timeout != nil {

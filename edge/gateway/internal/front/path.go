@@ -18,7 +18,7 @@ func Refusal(r *http.Request) *problem.Problem {
 	}
 	// net/http ignores Transfer-Encoding in HTTP/1.0, and such a request's body with it.
 	if !r.ProtoAtLeast(1, 1) && r.Header["Content-Length"] == nil && slices.Contains([]string{"POST", "PUT", "PATCH"}, r.Method) {
-		return problem.BadFraming()
+		return problem.BadFraming("a request of HTTP/1.0 with a body needs Content-Length")
 	}
 	return nil
 }

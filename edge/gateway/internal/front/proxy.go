@@ -29,6 +29,7 @@ func (f *Front) newProxy() *httputil.ReverseProxy {
 			if cause := context.Cause(r.Context()); errors.Is(cause, context.DeadlineExceeded) {
 				err = cause
 			}
+			err = of(r.Context()).fault(err)
 			if errors.Is(err, context.Canceled) { // the caller's doing: nobody is there to read
 				w.WriteHeader(traffic.StatusGone)
 				return

@@ -111,6 +111,6 @@ func BadUpgrade() *Problem {
 }
 
 // BadFraming is a body whose end two servers could see in two places.
-func BadFraming() *Problem {
-	return &Problem{http.StatusBadRequest, "bad-framing", "Ambiguous body", "a request of HTTP/1.0 with a body needs Content-Length", 0}
+func BadFraming(detail string) *Problem {
+	return &Problem{http.StatusBadRequest, "bad-framing", "Ambiguous body", detail, 0}
 }
