@@ -30,9 +30,11 @@ LEAST_GAP = 0.01
 class AtEqualMiss:
     """A policy against the rivals' envelope on one trace with one start delay.
 
-    ratio: its waste over the envelope's at the same miss, geometric mean over its settings; worst: the largest of
-    them; default: that of its default setting. gap_closed: share of the way from HPA's front to that of `informed` at
-    the same misses, None where `informed` is hardly better or not run.
+    ratio: its waste over the envelope's at the same miss, geometric mean over those of its settings that none of its
+    own beats in both; worst: the largest of them. Settings that miss less than any setting of any rival are left out
+    where there are others: there is no equal miss. default: that of its default setting, None where it was not run.
+    gap_closed: share of the way from HPA's front to that of `informed` at the same misses, None where `informed` is
+    hardly better or not run.
     """
 
     policy: str
@@ -41,7 +43,7 @@ class AtEqualMiss:
     miss: str
     ratio: float
     worst: float
-    default: float
+    default: float | None
     gap_closed: float | None
 
 
@@ -65,21 +67,24 @@ def at_equal_miss(found: Sequence[Summary], policy: str = "predictive") -> list[
     for trace, delay in _places(found):
         here = [one for one in found if (one.trace, one.start_delay_s) == (trace, delay)]
         for miss in MISSES:
-            own = [(one, *point) for one in here if one.policy == policy and (point := _point(one, miss))]
+            own = _line(here, policy, miss)
             rivals = [line for rival in RIVALS if (line := _line(here, rival, miss))]
             if not own or not rivals:
                 continue
-            ratios = {one.setting: waste / max(envelope(rivals, at), 1e-9) for one, at, waste in own}
+            reach = min(line[0][0] for line in rivals)
+            own = [point for point in own if point[0] >= reach] or own[-1:]
+            ratios = [waste / max(envelope(rivals, at), 1e-9) for at, waste in own]
+            default = next((_point(one, miss) for one in here if one.policy == policy and one.default), None)
             compared.append(
                 AtEqualMiss(
                     policy,
                     trace,
                     delay,
                     miss,
-                    ratio=float(np.exp(np.mean(np.log([max(ratio, 1e-9) for ratio in ratios.values()])))),
-                    worst=max(ratios.values()),
-                    default=next(ratios[one.setting] for one, _, _ in own if one.default),
-                    gap_closed=_gap_closed(here, miss, [(at, waste) for _, at, waste in own]),
+                    ratio=float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-9))))),
+                    worst=max(ratios),
+                    default=None if default is None else default[1] / max(envelope(rivals, default[0]), 1e-9),
+                    gap_closed=_gap_closed(here, miss, own),
                 )
             )
     return compared

@@ -71,9 +71,9 @@ def _hours(run: Run, need: Ints) -> list[list[int]]:
     each: tuple[NDArray[Any], ...] = (
         np.ones_like(have), have < need, np.maximum(have - need, 0), have, missed, sent
     )  # fmt: skip
-    return np.stack(
-        [np.add.reduceat(one, np.arange(0, len(have), 3600), dtype=np.int64) for one in each], 1
-    ).tolist()
+    begins = np.arange(0, len(have), 3600)
+    sums = [np.add.reduceat(one, begins, dtype=np.float64) for one in each]
+    return [[round(float(value)) for value in hour] for hour in zip(*sums, strict=True)]
 
 
 def percentile_ms(histogram: Ints, percent: float) -> float | None:

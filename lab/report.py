@@ -71,8 +71,8 @@ def _fronts(found: list[Summary]) -> list[str]:
     text = (
         "Down and to the left is better. A line is a policy over its own knob, the large mark its default; the grey "
         "band is what no setting beats in both of any policy that doesn't know the future. What never missed stands at "
-        "0.001 %. Bars are bootstrap intervals of the mean over seeds, which share their traffic: they say how much "
-        "is luck of arrivals and starts, and nothing of another week."
+        "0.001 %. Bars are bootstrap intervals over whole hours of all seeds: they say how much hangs on single hours "
+        "and on the luck of arrivals and starts, and nothing of another week."
     )
     parts = [f"<h2>Fronts</h2><p>{text}</p>"]
     delays = list(dict.fromkeys(one.start_delay_s for one in found))

@@ -43,7 +43,8 @@ def equal_misses(found: Sequence[Summary]) -> list[str]:
     for one in compared:
         gap = "-" if one.gap_closed is None else f"{one.gap_closed:.0%}"
         cells = (html.escape(one.policy), html.escape(one.trace), f"{one.start_delay_s:g} s", LABELS[one.miss],
-                 f"{one.ratio:.2f}", f"{one.worst:.2f}", f"{one.default:.2f}", gap)  # fmt: skip
+                 f"{one.ratio:.2f}", f"{one.worst:.2f}",
+                 "-" if one.default is None else f"{one.default:.2f}", gap)  # fmt: skip
         rows.append([f"<td>{cell}" for cell in cells])
     head = ["policy", "trace", "start delay", "at equal", "mean ratio", "worst", "default", "gap closed"]
     means = "; ".join(

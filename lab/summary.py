@@ -11,19 +11,24 @@ from typing import Any
 import numpy as np
 
 from lab.bad_input import BadInput, read_text
-from lab.measures import FIGURES
+from lab.measures import FIGURES, HOURS, SHARES
 
 Row = dict[str, Any]
 
 DRAWS = 1000
 LEVEL = 0.95
 
+LEAST_HOURS = 4
+"""Hours that must be known to draw from them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
     """Mean of a figure over seeds, and the bootstrap's percentile interval of that mean (LEVEL).
 
-    With one seed the interval is the mean itself: nothing is known of its spread.
+    Shares of time, of replicas and of requests are drawn by the hour: the hours of all seeds, put back. That knows of
+    hours that are unlike each other as well as of luck. Other figures are drawn by the seed; with one seed their
+    interval is the mean itself.
     """
 
     mean: float
@@ -83,6 +88,9 @@ def _summary(rows: Sequence[Row]) -> Summary:
     first = rows[0]
     good = [row for row in rows if "error" not in row]
     figures = {name: interval([row[name] for row in good if row[name] is not None]) for name in FIGURES}
+    hours = [hour for row in good for hour in row.get(HOURS, ())]
+    for name, places in SHARES.items():
+        figures[name] = _by_hour(figures[name], hours, places)
     return Summary(
         trace=first["trace"],
         start_delay_s=first["start_delay_s"],
@@ -107,6 +115,19 @@ def interval(values: Sequence[float]) -> Interval | None:
     means = known[random.integers(0, len(known), (DRAWS, len(known)))].mean(axis=1)
     low, high = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return Interval(mean, float(low), float(high))
+
+
+def _by_hour(
+    mean: Interval | None, hours: Sequence[Sequence[int]], places: tuple[int, int]
+) -> Interval | None:
+    """The interval of a share from whole hours drawn anew; as it was where there are too few."""
+    if mean is None or len(hours) < LEAST_HOURS:
+        return mean
+    parts, wholes = (np.asarray([hour[place] for hour in hours], dtype=np.float64) for place in places)
+    drawn = np.random.default_rng(0).integers(0, len(hours), (DRAWS, len(hours)))
+    shares = parts[drawn].sum(axis=1) / np.maximum(wholes[drawn].sum(axis=1), 1.0)
+    low, high = np.quantile(shares, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Interval(mean.mean, min(float(low), mean.mean), max(float(high), mean.mean))
 
 
 CLAIRVOYANT = {"oracle", "informed"}

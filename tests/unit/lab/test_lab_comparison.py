@@ -45,6 +45,21 @@ def test_seeds_are_put_together_and_broken_ones_kept_apart() -> None:
     assert waste.mean == pytest.approx(0.3)
 
 
+def test_hours_that_differ_widen_the_interval_of_a_share() -> None:
+    def hour(under: int) -> list[int]:
+        return [3600, under, 0, 3600, 0, 1]
+
+    calm = [row("hpa", "a", 0.1, 0.2, tau_u=0.1, hours=[hour(360)] * 12)]
+    wild = [row("hpa", "a", 0.1, 0.2, tau_u=0.1, hours=[hour(0)] * 9 + [hour(1440)] * 3)]
+    (even,), (uneven,) = summaries(calm), summaries(wild)
+    one, other = even.figures["tau_u"], uneven.figures["tau_u"]
+    assert one is not None
+    assert other is not None
+    assert (one.low, one.mean, one.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert other.low < 0.05
+    assert other.high > 0.15
+
+
 def test_a_front_is_what_nobody_beats_in_both() -> None:
     assert front([(3, 1), (1, 5), (2, 2), (2, 4), (4, 1), (2.5, 3)]) == [(1, 5), (2, 2), (3, 1)]
 
@@ -79,6 +94,12 @@ def test_waste_at_equal_miss_against_the_best_rival_and_the_gap_that_is_closed()
     assert one.ratio == pytest.approx(((0.28 / 0.35) * (0.45 / 0.35)) ** 0.5)
     # HPA's front is at 0.4 and 0.5 there, that of informed at 0.2 and 0.3: (0.12 + 0.05) / (0.2 + 0.2).
     assert one.gap_closed == pytest.approx(0.17 / 0.4)
+
+
+def test_no_rival_misses_as_little_then_it_is_no_equal_miss() -> None:
+    rows = [*rows_of_two(), row("predictive", "r", 0.0001, 0.6), row("predictive", "s", 0.01, 0.4)]
+    # Its own front counts, without what it beats itself, and only where a rival gets to.
+    assert at_equal_miss(summaries(rows))[0].ratio == at_equal_miss(summaries(rows_of_two()))[0].ratio
 
 
 def test_defaults_beside_each_other() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from lab.bad_input import BadInput
 from lab.contenders import CONTENDERS, contender
 from lab.experiment import Experiment
-from services.autoscaler.policies.newsvendor import quantile_of
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
@@ -22,14 +20,6 @@ def test_each_contender_is_made_at_its_default_and_over_its_sweep(name: str) -> 
         assert of.make(value, 2, 36) is not of.make(value, 2, 36)
         assert of.setting(value) == f"{of.knob}={value:g}"
     assert not of.sweep or of.sweep[0] <= of.default <= of.sweep[-1]
-
-
-def test_a_price_is_a_quantile() -> None:
-    assert quantile_of(9) == pytest.approx(0.9)
-    assert quantile_of(1) == 0.5
-    for price in (0, -1, math.nan, math.inf):
-        with pytest.raises(ValueError, match="price"):
-            quantile_of(price)
 
 
 def test_an_unknown_name_is_answered_with_the_choices() -> None:
