@@ -73,9 +73,9 @@ class ForecastView:
 
         Outside of those given the nearest holds: nothing is extrapolated.
         """
-        return interpolated(horizon_s, self.horizons_s, self._by_horizon(quantile))
+        return interpolated(horizon_s, self.horizons_s, self.by_horizon(quantile))
 
-    def _by_horizon(self, quantile: float) -> list[float]:
+    def by_horizon(self, quantile: float) -> list[float]:
         """The rates at a quantile, one for each horizon."""
         right = bisect_left(self.quantiles, quantile)
         if right in (0, len(self.quantiles)):
@@ -91,7 +91,7 @@ class ForecastView:
         This is the maximum of the quantiles, which is at most the quantile of the maximum: the joint law of
         the steps is not in the message.
         """
-        by_horizon = self._by_horizon(quantile)
+        by_horizon = self.by_horizon(quantile)
         # Piecewise linear, so the maximum lies at an end or at a horizon in between.
         inside = [r for h, r in zip(self.horizons_s, by_horizon, strict=True) if from_s < h < to_s]
         ends = (interpolated(end, self.horizons_s, by_horizon) for end in (from_s, to_s))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from operator import mul
 from typing import NamedTuple
 
-from services.autoscaler.observation import ForecastView, Observation
+from services.autoscaler.observation import ForecastView, Observation, interpolated
 from services.autoscaler.policies.errors import Errors
 from services.autoscaler.policies.ridge import Ridge, Weights
 
@@ -86,6 +86,8 @@ class Outlook:
         self._errors = tuple(Errors() for _ in range(HORIZONS))
         self._margins: Sequence[float] = ()
         self._samples = 0
+        self._forecast: ForecastView | None = None
+        self._medians: Sequence[float] = ()
         self._waiting: tuple[deque[_Sample], ...] = tuple(deque() for _ in range(HORIZONS))
         self._sampled_at = -math.inf
 
@@ -146,12 +148,14 @@ class Outlook:
         age = forecast.age_s(observation.now)
         ahead = (self._tick_s, (self._tick_s + lead_s) / 2, lead_s)
         # A step's rate is that of its middle.
-        foretold = forecast.rate_at(age + lead_s + forecast.step_s / 2, 0.5)
+        if forecast is not self._forecast:
+            self._forecast, self._medians = forecast, forecast.by_horizon(0.5)
+        foretold = interpolated(age + lead_s + forecast.step_s / 2, forecast.horizons_s, self._medians)
         level = self._means[_LEVEL]
-        inputs = self._inputs(level, foretold)
+        root = _root(level)
+        inputs = self._inputs(level, root, foretold)
         known = (*self._means, foretold)
         least, most = min(known) / WIDEST, max(known) * WIDEST
-        root = _root(level)
         said = tuple(
             min(max(level + root * sum(map(mul, weights, inputs)), least), most) for weights in self._weights
         )
@@ -163,13 +167,12 @@ class Outlook:
                 for errors, each in zip(self._errors, ahead, strict=True)
             ]
         return [
-            Expected(each, rate, max(0.0, rate + margin * _root(max(rate, level))))
+            Expected(each, rate, max(0.0, rate + margin * (root if rate <= level else _root(rate))))
             for each, rate, margin in zip(ahead, said, self._margins, strict=True)
         ]
 
-    def _inputs(self, level: float, foretold: float) -> Weights:
+    def _inputs(self, level: float, root: float, foretold: float) -> Weights:
         """Relative to the level in units of its root, as noise is; the first is a constant share of the level."""
-        root = _root(level)
         burst, seconds, lasting, _, minutes = self._means
         return (
             0.1 * root,

@@ -26,8 +26,7 @@ class Ridge:
     def learn(self, x: Sequence[float], targets: Sequence[float]) -> None:
         """Take in one sample."""
         keep = self._keep
-        for i, row in enumerate(self._inputs):
-            at = x[i]
+        for i, (at, row) in enumerate(zip(x, self._inputs, strict=True)):
             self._inputs[i] = [keep * known + at * other for known, other in zip(row, x, strict=False)]
         for k, target in enumerate(targets):
             row = self._targets[k]
