@@ -66,9 +66,9 @@ def entry_errors() -> Iterator[None]:
 def list_(catalog: Catalog = CATALOG, json: Json = False) -> None:
     """List every entry of the catalog with what its card says; `-` is what a card does not say.
 
-    Accuracy is that on the test part of its data; memory that of a process which serves it alone; p50 the time of
-    one sentence on one thread where the card was written; speed the FP32 model's p50 divided by that, measured side
-    by side, so that 2x is twice as fast. `foremesh models eval` measures on this machine.
+    Accuracy is that on the test part of its data; MB that of its files; memory in MB that of a process which serves it
+    alone; p50 the time of one sentence on one thread where the card was written; speed the FP32 model's p50 divided by
+    that, measured side by side, so that 2x is twice as fast. `foremesh models eval` measures on this machine.
 
     Exit codes: 0 listed, 1 a card cannot be read, 2 there is no such catalog.
     """
@@ -77,16 +77,16 @@ def list_(catalog: Catalog = CATALOG, json: Json = False) -> None:
     if json:
         print(jsonlib.dumps(rows, indent=2))
         return
-    table = Table(box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     formats = {
         "model": "{}", "tier": "{}", "accuracy": "{:.2%}", "size_mb": "{:.2f}", "rss_mb": "{:.0f}", "p50_ms": "{:.3f}",
         "speed": "{:.2f}x", "licence": "{}", "data": "{}",
     }  # fmt: skip
-    names = {"size_mb": "size MB", "rss_mb": "memory MB", "p50_ms": "p50 ms", "speed": "speed against FP32"}
+    names = {"size_mb": "MB", "rss_mb": "memory", "p50_ms": "p50 ms"}
     for name, form in formats.items():
         table.add_column(
             names.get(name, name), justify="left" if form == "{}" else "right", overflow="fold",
-            no_wrap=name in ("model", "tier", "accuracy"),
+            no_wrap=name != "data",
         )  # fmt: skip
     for row in rows:
         if row["licence"] is not None:  # in a table that of the weights; the card has that of the data, too
