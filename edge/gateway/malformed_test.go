@@ -216,7 +216,7 @@ var malformed = []struct {
 	{"a semicolon in the query", "GET /x?a=b;c=d HTTP/1.1\r\n" + host + end, 200, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"},
 
 	// Who says so?
-	{"forged forwarding", "GET /x HTTP/1.1\r\n" + host + "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Proto: https\r\nForwarded: for=6.6.6.6\r\n" + end, 200, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"},
+	{"forged forwarding", "GET /x HTTP/1.1\r\n" + host + "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /admin\r\nX-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n" + end, 200, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"},
 	{"forged sidecar headers", "GET /x HTTP/1.1\r\n" + host + "dapr-api-token: guess\r\ndapr-app-id: b\r\n" + end, 200, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"},
 	{"headers of one hop", "GET /x HTTP/1.1\r\n" + host + "Keep-Alive: 9\r\nTE: trailers, deflate\r\nProxy-Authorization: b\r\nX-A: b\r\nConnection: close, X-A\r\n\r\n", 200, "GET /x HTTP/1.1\r\nHost: a\r\nTe: trailers\r\n\r\n"},
 }

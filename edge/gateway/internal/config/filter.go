@@ -66,7 +66,7 @@ func (c *compiling) filter(f *gatewayv1.HTTPRouteFilter, rule *gatewayv1.HTTPRou
 }
 
 // Headers that tell how a message is framed or where it goes are not a route's to change.
-var framing = []string{"Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Forwarded"}
+var framing = []string{"Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Forwarded", "X-Real-Ip"}
 
 func (c *compiling) edit(f *gatewayv1.HTTPHeaderFilter, at []any) routes.Edit {
 	name := func(given string) string {

@@ -4,34 +4,13 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 )
-
-// door is a listener of a Gateway while routes are attached to it.
-type door struct {
-	document  *document // nil: of the Gateway that a folder without one has
-	path      []any
-	gateway   string // full name
-	namespace string
-	name      gatewayv1.SectionName
-	port      int32
-	tls       bool
-	unusable  bool // no request gets in here
-	addresses []string
-	listener  *routes.Listener
-	status    *gatewayv1.ListenerStatus
-
-	from     gatewayv1.FromNamespaces
-	selector labels.Selector
-	kinds    bool // HTTPRoutes are among the allowed kinds
-}
 
 var (
 	domain   = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
@@ -276,39 +255,3 @@ func (b *builder) certificate(g *object[gatewayv1.Gateway], l *gatewayv1.Listene
 
 // plainName keeps names that stand for folders from leading anywhere else.
 func plainName(name string) bool { return domain.MatchString(name) }
-
-// admits tells whether a route of a namespace may be attached.
-func (b *builder) admits(d *door, namespace string) bool {
-	if !d.kinds {
-		return false
-	}
-	switch d.from {
-	case gatewayv1.NamespacesFromAll:
-		return true
-	case gatewayv1.NamespacesFromSame:
-		return namespace == d.namespace
-	case gatewayv1.NamespacesFromSelector:
-		given := labels.Set{"kubernetes.io/metadata.name": namespace} // every cluster gives it this one
-		for i := range b.namespaces {
-			if n := &b.namespaces[i].it; n.Name == namespace {
-				given = labels.Merge(n.Labels, given)
-			}
-		}
-		return d.selector.Matches(given)
-	default:
-		return false
-	}
-}
-
-// granted tells whether a ReferenceGrant lets objects of one namespace refer to one of another.
-func (b *builder) granted(fromKind, fromNamespace, toKind, toNamespace, name string) bool {
-	return slices.ContainsFunc(b.grants, func(o object[gatewayv1.ReferenceGrant]) bool {
-		return o.it.Namespace == toNamespace &&
-			slices.ContainsFunc(o.it.Spec.From, func(f gatewayv1.ReferenceGrantFrom) bool {
-				return f.Group == gatewayv1.GroupName && string(f.Kind) == fromKind && string(f.Namespace) == fromNamespace
-			}) &&
-			slices.ContainsFunc(o.it.Spec.To, func(t gatewayv1.ReferenceGrantTo) bool {
-				return t.Group == "" && string(t.Kind) == toKind && (t.Name == nil || string(*t.Name) == name)
-			})
-	})
-}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -73,63 +72,6 @@ func (b *builder) route(r *object[gatewayv1.HTTPRoute]) {
 }
 
 func kind(name gatewayv1.Kind) *gatewayv1.Kind { return &name }
-
-// parent attaches rules to the listeners of one parentRef; ours tells whether it names a Gateway of this folder.
-func (b *builder) parent(r *object[gatewayv1.HTTPRoute], ref gatewayv1.ParentReference, rules []*routes.Rule) (accepted condition, ours bool) {
-	namespace := string(or(ref.Namespace, gatewayv1.Namespace(r.it.Namespace)))
-	name := full(namespace, string(ref.Name))
-	if or(ref.Group, gatewayv1.GroupName) != gatewayv1.GroupName || or(ref.Kind, "Gateway") != "Gateway" {
-		return condition{string(gatewayv1.RouteReasonNoMatchingParent), fmt.Sprintf("parent '%s' is of kind '%s'; use Gateway", ref.Name, or(ref.Kind, ""))}, false
-	}
-	var named, admitting []*door
-	for _, d := range b.doors {
-		if d.gateway != name {
-			continue
-		}
-		ours = true
-		if ref.SectionName != nil && *ref.SectionName != d.name || ref.Port != nil && *ref.Port != d.port {
-			continue
-		}
-		named = append(named, d)
-		if b.admits(d, r.it.Namespace) {
-			admitting = append(admitting, d)
-		}
-	}
-	attached := false
-	for _, d := range admitting {
-		if b.attach(d, r.it.Spec.Hostnames, rules) {
-			d.status.AttachedRoutes++
-			attached = true
-		}
-	}
-	switch {
-	case !ours:
-		return condition{string(gatewayv1.RouteReasonNoMatchingParent), fmt.Sprintf("Gateway '%s' is in no file of this folder", name)}, false
-	case len(named) == 0:
-		return condition{string(gatewayv1.RouteReasonNoMatchingParent), fmt.Sprintf("Gateway '%s' has no listener with this sectionName and port", name)}, true
-	case len(admitting) == 0:
-		return condition{string(gatewayv1.RouteReasonNotAllowedByListeners), fmt.Sprintf("no listener of Gateway '%s' allows HTTPRoutes of namespace '%s'", name, r.it.Namespace)}, true
-	case !attached:
-		return condition{string(gatewayv1.RouteReasonNoMatchingListenerHostname), fmt.Sprintf("no listener of Gateway '%s' has a hostname that the route has too", name)}, true
-	default:
-		return condition{}, true
-	}
-}
-
-// attach adds rules for each hostname that a route and a listener have in common; false if there is none.
-func (b *builder) attach(d *door, hostnames []gatewayv1.Hostname, rules []*routes.Rule) bool {
-	if len(hostnames) == 0 {
-		hostnames = []gatewayv1.Hostname{""}
-	}
-	attached := false
-	for _, h := range hostnames {
-		if common, found := routes.Intersect(d.listener.Hostname, string(h)); found {
-			d.listener.Attach(common, rules)
-			attached = true
-		}
-	}
-	return attached
-}
 
 // compiling is a rule of an HTTPRoute on its way into the table.
 type compiling struct {

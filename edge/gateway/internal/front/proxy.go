@@ -44,7 +44,7 @@ func rewrite(p *httputil.ProxyRequest) {
 	x := of(p.In.Context())
 	action := x.rule.Action
 	for name := range p.Out.Header {
-		if ofSidecar(name) {
+		if ofSidecar(name) || strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip" {
 			p.Out.Header.Del(name)
 		}
 	}

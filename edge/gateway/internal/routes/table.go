@@ -268,7 +268,8 @@ func (n *node) link(up *node) {
 
 // deepest walks whole path elements: prefix /v1 fits /v1, /v1/ and /v1/models, not /v10.
 func (n *node) deepest(path string) *node {
-	for rest := strings.TrimPrefix(path, "/"); n.below != nil; {
+	rest, rooted := strings.CutPrefix(path, "/")
+	for rooted && n.below != nil {
 		element, tail, more := strings.Cut(rest, "/")
 		next := n.below[element]
 		if next == nil {

@@ -129,7 +129,7 @@ var variables = []variable{
 	{"FOREMESH_ROUTES", "routes", "folder of Gateway API YAML files", false, text(func(s *Settings) *string { return &s.Routes })},
 	{"FOREMESH_SECRETS", "", "folder of certificates, NAMESPACE/NAME/tls.crt and tls.key; empty: `secrets` in the folder of routes", false,
 		func(s *Settings, value string) error { s.Secrets = value; return nil }},
-	{"FOREMESH_RELOAD_INTERVAL", "250ms", "time between looks at the folder of routes; a change is served after two that see the same", false, duration(func(s *Settings) *time.Duration { return &s.ReloadInterval })},
+	{"FOREMESH_RELOAD_INTERVAL", "1s", "time between looks at the folder of routes; a change is served after two that see the same", false, duration(func(s *Settings) *time.Duration { return &s.ReloadInterval })},
 	{"DAPR_HTTP_PORT", "3500", "HTTP port of the own sidecar", false, number(func(s *Settings) *int { return &s.DaprPort }, 1, 65535)},
 	{"DAPR_API_TOKEN", "", "token sent to the own sidecar", true, token(func(s *Settings) *string { return &s.DaprToken })},
 	{"APP_API_TOKEN", "", "token that the own sidecar must send; empty refuses everything", true, token(func(s *Settings) *string { return &s.AppToken })},
