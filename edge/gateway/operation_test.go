@@ -38,6 +38,21 @@ func TestOperatorsPort(t *testing.T) {
 	}
 }
 
+func TestPeopleAndOperatorsHaveAddressesOfTheirOwn(t *testing.T) {
+	p := start(t, "FOREMESH_PUBLIC_HOST=127.0.0.2").ready(t)
+	_, port, _ := net.SplitHostPort(p.public)
+	if status, _ := get(t, "http://127.0.0.2:"+port+"/", ""); status != 404 {
+		t.Errorf("got %d", status)
+	}
+	_, private, _ := net.SplitHostPort(p.private)
+	for _, address := range []string{p.public, "127.0.0.2:" + private} {
+		if connection, err := net.Dial("tcp", address); err == nil {
+			_ = connection.Close()
+			t.Errorf("%s is open", address)
+		}
+	}
+}
+
 func TestWithoutATokenNothingIsAccepted(t *testing.T) {
 	p := start(t, "APP_API_TOKEN=").ready(t)
 	if status, _ := get(t, "http://"+p.private+"/dapr/subscribe", ""); status != 401 {

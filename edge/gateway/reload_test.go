@@ -129,7 +129,11 @@ func underReloads(t *testing.T, reloads int) {
 			}
 		}()
 	}
+	before := 0
 	for i := range reloads {
+		if i == 10 { // what grows at first is caches
+			before = anonymous(t, p)
+		}
 		replace(t, file, to([]*httptest.Server{other, one}[i%2]))
 		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
@@ -146,7 +150,26 @@ func underReloads(t *testing.T, reloads int) {
 	if failed.Load() > 0 || sent.Load() < int64(reloads) {
 		t.Errorf("%d of %d requests failed in %d reloads, the first: %v", failed.Load(), sent.Load(), reloads, first.Load())
 	}
-	t.Logf("%d requests in %d reloads, %d failed", sent.Load(), reloads, failed.Load())
+	grown := anonymous(t, p) - before
+	t.Logf("%d requests in %d reloads, %d failed, %d KB more memory", sent.Load(), reloads, failed.Load(), grown)
+	if grown > 2048 && reloads >= 1000 { // a few say little
+		t.Errorf("%d KB more memory after %d reloads", grown, reloads)
+	}
+}
+
+// anonymous is a process's memory without what it has of files, in KB.
+func anonymous(t *testing.T, p *process) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Skip("no /proc here")
+	}
+	_, rest, _ := strings.Cut(string(text), "RssAnon:")
+	var kilobytes int
+	if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
+		t.Fatal(err)
+	}
+	return kilobytes
 }
 
 func TestReloadsDropNothing(t *testing.T) { underReloads(t, 30) }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -140,7 +141,7 @@ func run(folder string) error {
 }
 
 func options(s *settings.Settings) config.Options {
-	return config.Options{Host: s.Host, Port: s.PublicPort, Secrets: s.SecretsFolder()}
+	return config.Options{Host: cmp.Or(s.PublicHost, s.Host), Port: s.PublicPort, Secrets: s.SecretsFolder()}
 }
 
 // counts tells whether requests are counted for the forecaster: those that are coalesced are.

@@ -50,7 +50,7 @@ func (a attempts) RoundTrip(r *http.Request) (*http.Response, error) {
 			r.Body = io.NopCloser(bytes.NewReader(x.body))
 		}
 		if x.backend.app == nil {
-			r.URL.Host = x.backend.pick()
+			r.URL.Host = a.front.away.pick(x.backend.Addresses)
 		}
 	}
 }
@@ -67,11 +67,14 @@ func (a attempts) once(x *exchange, r *http.Request) (*http.Response, error) {
 	transport := a.front.transport(x.backend)
 	limit := x.rule.Action.Attempt
 	if limit == nil || *limit == 0 || x.upgrade {
-		return transport.RoundTrip(r)
+		answer, err := transport.RoundTrip(r)
+		a.front.away.note(r.URL.Host, err)
+		return answer, err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), *limit)
 	answer, err := transport.RoundTrip(r.WithContext(ctx))
 	if err != nil {
+		a.front.away.note(r.URL.Host, err)
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = context.DeadlineExceeded
 		}

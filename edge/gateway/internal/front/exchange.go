@@ -52,14 +52,6 @@ func (f *Front) reach(b *routes.Backend) *backend {
 	return &backend{b, f.app(b.App)}
 }
 
-// pick is one of a service's addresses.
-func (b *backend) pick() string {
-	if len(b.Addresses) == 1 {
-		return b.Addresses[0]
-	}
-	return b.Addresses[rand.IntN(len(b.Addresses))]
-}
-
 // given is the caller's body, which remembers why it could not be read.
 type given struct {
 	io.ReadCloser

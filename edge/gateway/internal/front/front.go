@@ -37,6 +37,7 @@ type Front struct {
 	slots    chan struct{} // one for each request in flight
 	mirrors  chan struct{} // one for each copy in flight
 	budget   *retryBudget
+	away     away
 	serving  atomic.Pointer[serving]
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec

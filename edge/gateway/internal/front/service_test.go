@@ -399,3 +399,39 @@ func TestNoOtherUpgradeGetsThrough(t *testing.T) {
 		}
 	}
 }
+
+// TestAnAddressThatIsAwayGetsNoRequestsAndOneThatIsBackDoes: a service has two, and one of them goes.
+func TestAnAddressThatIsAwayGetsNoRequestsAndOneThatIsBackDoes(t *testing.T) {
+	stays := serve(t, "stays", nil)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	_ = listener.Close()
+	yaml := fmt.Sprintf("apiVersion: foremesh.dev/v1alpha1\nkind: AddressBook\nmetadata: { name: b }\nspec: { services: [ { name: s, port: 80, addresses: [ '%s', '%s' ] } ] }\n"+
+		"---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: r }\nspec: { rules: [ { backendRefs: [ { name: s, port: 80 } ] } ] }\n", stays.Listener.Addr(), address)
+	g := startWith(t, 1, yaml, nil)
+	began, failed := time.Now(), 0
+	for range 200 {
+		if got := g.ask(t, "GET", "a", "/", ""); got.status != 200 {
+			failed++
+		}
+	}
+	// One when it goes, and one for each second in which it is tried again.
+	if most := 2 + int(time.Since(began)/time.Second); failed == 0 || failed > most {
+		t.Errorf("%d of 200 requests failed, want 1 to %d", failed, most)
+	}
+	back, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "back") })}
+	go func() { _ = server.Serve(back) }()
+	defer func() { _ = server.Close() }()
+	returned := time.Now()
+	until(t, func() bool { return g.ask(t, "GET", "a", "/", "").body == "back" })
+	if took := time.Since(returned); took > 2*time.Second {
+		t.Errorf("it is used again after %s", took)
+	}
+}

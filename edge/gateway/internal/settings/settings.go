@@ -18,7 +18,8 @@ import (
 // Settings is everything the gateway is told from outside.
 type Settings struct {
 	Instance          string            // name of this replica in traffic counts
-	Host              string            // address of both listeners
+	Host              string            // address of the listener for the sidecar and operators
+	PublicHost        string            // address of those for people; empty: Host
 	Port              int               // for the sidecar and operators
 	PublicPort        int               // for people
 	Routes            string            // folder of Gateway API YAML
@@ -123,7 +124,9 @@ func duration(field func(*Settings) *time.Duration) func(*Settings, string) erro
 
 var variables = []variable{
 	{"FOREMESH_INSTANCE", "gateway", "name of this replica in traffic counts", false, text(func(s *Settings) *string { return &s.Instance })},
-	{"FOREMESH_HOST", "127.0.0.1", "address that both listeners bind", false, text(func(s *Settings) *string { return &s.Host })},
+	{"FOREMESH_HOST", "127.0.0.1", "address that the sidecar and operators call", false, text(func(s *Settings) *string { return &s.Host })},
+	{"FOREMESH_PUBLIC_HOST", "", "address that people call, of Gateways without addresses too; empty: FOREMESH_HOST", false,
+		func(s *Settings, value string) error { s.PublicHost = value; return nil }},
 	{"FOREMESH_PORT", "8081", "port for the sidecar and operators: health, metrics", false, number(func(s *Settings) *int { return &s.Port }, 1, 65535)},
 	{"FOREMESH_PUBLIC_PORT", "8080", "port for people", false, number(func(s *Settings) *int { return &s.PublicPort }, 1, 65535)},
 	{"FOREMESH_ROUTES", "routes", "folder of Gateway API YAML files", false, text(func(s *Settings) *string { return &s.Routes })},
