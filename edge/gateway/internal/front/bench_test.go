@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -99,4 +100,45 @@ func cpu() time.Duration {
 	var usage syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// BenchmarkForwarded is a plain request to a service, beside a bare reverse proxy on the same upstream.
+func BenchmarkForwarded(b *testing.B) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	defer upstream.Close()
+	at, _ := url.Parse(upstream.URL)
+	text := "apiVersion: foremesh.dev/v1alpha1\nkind: AddressBook\nmetadata: { name: b }\nspec: { services: [ { name: s, port: 80, addresses: [ '" + at.Host + "' ] } ] }\n" +
+		"---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: r }\nspec: { rules: [ { backendRefs: [ { name: s, port: 80 } ] } ] }\n"
+	loaded, err := config.Parse("", []config.File{{Name: "a.yaml", Text: []byte(text)}}, config.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	tracing, err := telemetry.New(context.Background(), "", "bench", 0, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	made := front.New(&settings.Settings{MaxBodyBytes: 65536, MaxInFlight: 2048, BackendTimeout: 10 * time.Second}, traffic.NewCounter("bench"), tracing, prometheus.NewRegistry())
+	made.Use(loaded.Table)
+	bare := &httputil.ReverseProxy{
+		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(at); p.SetXForwarded() },
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
+	}
+	for name, handler := range map[string]http.Handler{"gateway": made.On(":0"), "bare": bare} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(16)
+			before := cpu()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					w := httptest.NewRecorder()
+					handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/x", nil))
+					if w.Code != http.StatusOK {
+						b.Errorf("status %d: %s", w.Code, w.Body)
+						return
+					}
+				}
+			})
+			b.ReportMetric(float64((cpu()-before).Nanoseconds())/float64(b.N)/1000, "cpu-us/op")
+		})
+	}
 }
