@@ -14,13 +14,17 @@ import (
 
 // filters reads what a rule does with a request.
 func (c *compiling) filters(rule *gatewayv1.HTTPRouteRule, action *routes.Action) {
-	seen := map[gatewayv1.HTTPRouteFilterType]bool{}
+	seen := map[string]bool{}
 	for i := range rule.Filters {
 		f, at := &rule.Filters[i], []any{"filters", i}
-		if seen[f.Type] && f.Type != gatewayv1.HTTPRouteFilterRequestMirror {
-			c.wrong(at, "filter '%s' is given twice; write one", f.Type)
+		kind := string(f.Type)
+		if f.ExtensionRef != nil {
+			kind = string(f.ExtensionRef.Kind)
 		}
-		seen[f.Type] = true
+		if seen[kind] && f.Type != gatewayv1.HTTPRouteFilterRequestMirror {
+			c.wrong(at, "filter '%s' is given twice; write one", kind)
+		}
+		seen[kind] = true
 		c.filter(f, rule, action, at)
 	}
 	if action.Redirect != nil && (action.Rewrite != nil || len(rule.BackendRefs) > 0) {
@@ -29,9 +33,10 @@ func (c *compiling) filters(rule *gatewayv1.HTTPRouteRule, action *routes.Action
 	if action.Coalesce == nil {
 		return
 	}
+	delete(seen, "RateLimit") // it goes with everything
 	if len(seen) > 1 || rule.Timeouts != nil || rule.Retry != nil || len(action.Backends) != 1 || action.Backends[0].App == "" ||
 		len(rule.BackendRefs[0].Filters) > 0 || rule.BackendRefs[0].Weight != nil {
-		c.wrong([]any{"filters"}, "a Coalesce goes with one backendRef of kind DaprApp, and with no weight, other filter, timeouts or retry")
+		c.wrong([]any{"filters"}, "a Coalesce goes with one backendRef of kind DaprApp, and with no weight, other filter than RateLimit, timeouts or retry")
 	}
 }
 
@@ -58,8 +63,13 @@ func (c *compiling) filter(f *gatewayv1.HTTPRouteFilter, rule *gatewayv1.HTTPRou
 			c.wrong(at, "Coalesce '%s' is in no file of this folder; write it, or correct the name", f.ExtensionRef.Name)
 		}
 		action.Coalesce = spec
+	case f.Type == gatewayv1.HTTPRouteFilterExtensionRef && f.ExtensionRef != nil && f.ExtensionRef.Group == Group && f.ExtensionRef.Kind == "RateLimit":
+		found := false
+		if action.Limit, found = c.b.limit[full(c.route.it.Namespace, string(f.ExtensionRef.Name))]; !found {
+			c.wrong(at, "RateLimit '%s' is in no file of this folder; write it, or correct the name", f.ExtensionRef.Name)
+		}
 	case f.Type == gatewayv1.HTTPRouteFilterExtensionRef:
-		c.wrong(at, "filter 'ExtensionRef' is supported only to {group: %s, kind: Coalesce}", Group)
+		c.wrong(at, "filter 'ExtensionRef' is supported only to {group: %s, kind: Coalesce or RateLimit}", Group)
 	default:
 		c.wrong(at, "filter '%s' is not supported, or lacks its own field", f.Type)
 	}

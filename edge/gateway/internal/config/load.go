@@ -9,6 +9,7 @@ import (
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 )
 
@@ -65,6 +66,7 @@ func (b *builder) finish(dir string) (*Config, error) {
 	}
 	b.readBooks()
 	b.readCoalesces()
+	b.readLimits()
 	// Objects of the same age go by their names (Gateway API's last tie-breakers), wherever they are written.
 	slices.SortStableFunc(b.routes, func(x, y object[gatewayv1.HTTPRoute]) int {
 		return cmp.Or(cmp.Compare(x.it.Namespace, y.it.Namespace), cmp.Compare(x.it.Name, y.it.Name))
@@ -89,6 +91,7 @@ type builder struct {
 
 	doors    []*door // of all Gateways
 	coalesce map[string]*routes.CoalesceSpec
+	limit    map[string]*routes.Limit
 	services map[service]Entry
 	dns      bool
 }
@@ -122,6 +125,28 @@ func (b *builder) readCoalesces() {
 			b.refuse(&c.document, []any{"spec", "eager"}, "Coalesce '%s': eager is %d; use 1 to maxInFlight (%d), or leave it out", c.it.Name, s.Eager, s.MaxInFlight)
 		}
 		b.coalesce[full(c.it.Namespace, c.it.Name)] = s
+	}
+}
+
+func (b *builder) readLimits() {
+	b.limit = map[string]*routes.Limit{}
+	for i := range b.limits {
+		l := &b.limits[i]
+		read := func(field string, given *RateSpec) *limit.Rate {
+			if given == nil {
+				return nil
+			}
+			if given.Requests < 1 || given.Per.Duration <= 0 || given.Burst < 0 {
+				b.refuse(&l.document, []any{"spec", field}, "RateLimit '%s': %s needs requests and per, both positive; burst may be left out", l.it.Name, field)
+			}
+			return &limit.Rate{Requests: given.Requests, Per: given.Per.Duration, Burst: cmp.Or(given.Burst, given.Requests)}
+		}
+		name := full(l.it.Namespace, l.it.Name)
+		made := &routes.Limit{Name: name, Rates: limit.Rates{PerClient: read("perClient", l.it.Spec.PerClient), Total: read("total", l.it.Spec.Total)}}
+		if made.Rates == (limit.Rates{}) {
+			b.refuse(&l.document, []any{"spec"}, "RateLimit '%s': limits nothing; give perClient, total or both", l.it.Name)
+		}
+		b.limit[name] = made
 	}
 }
 

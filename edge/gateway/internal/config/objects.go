@@ -24,6 +24,23 @@ type Coalesce struct {
 	Spec              routes.CoalesceSpec `json:"spec"`
 }
 
+// RateLimit bounds the requests of the rules that refer to it (an ExtensionRef filter), all of them together.
+type RateLimit struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              struct {
+		PerClient *RateSpec `json:"perClient"` // of one address (IPv6: one /64)
+		Total     *RateSpec `json:"total"`
+	} `json:"spec"`
+}
+
+// RateSpec is so many requests in a time.
+type RateSpec struct {
+	Requests int             `json:"requests"`
+	Per      metav1.Duration `json:"per"`
+	Burst    int             `json:"burst"` // at once; 0: as many as requests
+}
+
 // AddressBook tells where Services are. A folder with one has only the Services in it, unless dns is true.
 type AddressBook struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -61,6 +78,7 @@ type objects struct {
 	grants     []object[gatewayv1.ReferenceGrant]
 	coalesces  []object[Coalesce]
 	books      []object[AddressBook]
+	limits     []object[RateLimit]
 	namespaces []object[Namespace]
 }
 
@@ -113,11 +131,13 @@ func (b *builder) document(d document) *Problem {
 		return decode(d, kind.Kind, &b.coalesces, func(it *Coalesce) *metav1.ObjectMeta { return &it.ObjectMeta })
 	case Group + "/v1alpha1/AddressBook":
 		return decode(d, kind.Kind, &b.books, func(it *AddressBook) *metav1.ObjectMeta { return &it.ObjectMeta })
+	case Group + "/v1alpha1/RateLimit":
+		return decode(d, kind.Kind, &b.limits, func(it *RateLimit) *metav1.ObjectMeta { return &it.ObjectMeta })
 	case "v1/Namespace":
 		return decode(d, kind.Kind, &b.namespaces, func(it *Namespace) *metav1.ObjectMeta { return &it.ObjectMeta })
 	default:
 		return d.at(d.line("kind"), "kind '%s' of '%s' is not known here; use HTTPRoute, Gateway, ReferenceGrant (gateway.networking.k8s.io/v1), "+
-			"Coalesce, AddressBook (%s/v1alpha1) or Namespace (v1)", kind.Kind, kind.APIVersion, Group)
+			"Coalesce, RateLimit, AddressBook (%s/v1alpha1) or Namespace (v1)", kind.Kind, kind.APIVersion, Group)
 	}
 }
 

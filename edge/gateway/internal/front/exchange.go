@@ -27,6 +27,7 @@ type exchange struct {
 	rule     *routes.Rule
 	listener *routes.Listener
 	carrier  *carrier // of a coalesced route
+	limiter  *limiter // nil: no limit
 	backend  *backend
 	upgrade  bool   // asks for a WebSocket
 	body     []byte // kept where a request may be sent more than once

@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 	"github.com/foremesh/foremesh/edge/gateway/internal/settings"
@@ -49,6 +52,13 @@ type serving struct {
 	table    *routes.Table
 	carriers map[*routes.Action]*carrier
 	byKey    map[carrierKey]*carrier
+	limiters map[*routes.Limit]*limiter
+}
+
+// limiter is what a RateLimit has counted so far; it outlives a change of the table unless its own rates change.
+type limiter struct {
+	*limit.Limiter
+	of *routes.Limit
 }
 
 // carrierKey is what makes two coalesced routes one: such outlive a change of the table.
@@ -87,9 +97,12 @@ func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Trac
 // Use serves another table from the next request on. Those in flight end by the one that they began with.
 func (f *Front) Use(table *routes.Table) {
 	before := f.serving.Load()
-	next := &serving{table: table, carriers: map[*routes.Action]*carrier{}, byKey: map[carrierKey]*carrier{}}
+	next := &serving{table: table, carriers: map[*routes.Action]*carrier{}, byKey: map[carrierKey]*carrier{}, limiters: map[*routes.Limit]*limiter{}}
 	budget := &retryBudget{share: f.settings.RetryBudgetShare}
 	table.Each(func(rule *routes.Rule) {
+		if l := rule.Action.Limit; l != nil && next.limiters[l] == nil {
+			next.limiters[l] = before.limiter(l)
+		}
 		if rule.Action.Coalesce == nil {
 			return
 		}
@@ -103,6 +116,16 @@ func (f *Front) Use(table *routes.Table) {
 		next.carriers[rule.Action] = next.byKey[key]
 	})
 	f.serving.Store(next)
+}
+
+// limiter is the one that counts for a limit already, else a new one.
+func (s *serving) limiter(of *routes.Limit) *limiter {
+	for _, one := range s.limiters {
+		if one.of.Name == of.Name && reflect.DeepEqual(one.of.Rates, of.Rates) {
+			return &limiter{one.Limiter, of}
+		}
+	}
+	return &limiter{limit.New(of.Rates), of}
 }
 
 // app is how an app is reached: through the own sidecar, or directly where a benchmark asks for it.
@@ -220,10 +243,17 @@ func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 		}
 		f.count(rule.Route, status, took)
 	}()
-	status = f.serve(w, r, &exchange{front: f, rule: rule, listener: listener, carrier: now.carriers[rule.Action]})
+	status = f.serve(w, r, &exchange{front: f, rule: rule, listener: listener, carrier: now.carriers[rule.Action], limiter: now.limiters[rule.Action.Limit]})
 }
 
 func (f *Front) serve(w http.ResponseWriter, r *http.Request, x *exchange) int {
+	if x.limiter != nil {
+		// Whoever the connection is with: what a header says of it anyone can write.
+		client, _ := netip.ParseAddrPort(r.RemoteAddr)
+		if wait, allowed := x.limiter.Allow(client.Addr(), time.Now()); !allowed {
+			return write(w, problem.RateLimited(wait))
+		}
+	}
 	select {
 	case f.slots <- struct{}{}:
 		defer x.leave()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/config"
 	"github.com/foremesh/foremesh/edge/gateway/internal/settings"
 )
 
@@ -433,5 +434,47 @@ func TestAnAddressThatIsAwayGetsNoRequestsAndOneThatIsBackDoes(t *testing.T) {
 	until(t, func() bool { return g.ask(t, "GET", "a", "/", "").body == "back" })
 	if took := time.Since(returned); took > 2*time.Second {
 		t.Errorf("it is used again after %s", took)
+	}
+}
+
+func TestARateLimitIsOfAllItsRulesAndOutlivesAChange(t *testing.T) {
+	a := serve(t, "a", nil)
+	yaml := "apiVersion: foremesh.dev/v1alpha1\nkind: RateLimit\nmetadata: { name: fair }\nspec: { perClient: { requests: 2, per: 1m } }\n---\n" +
+		"apiVersion: foremesh.dev/v1alpha1\nkind: AddressBook\nmetadata: { name: b }\nspec: { services: [ { name: a, port: 80, addresses: [ '" + a.Listener.Addr().String() + "' ] } ] }\n---\n" +
+		"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: r }\nspec:\n  rules:\n" +
+		"    - matches: [ { path: { value: /one } } ]\n      filters: [ &fair { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: RateLimit, name: fair } } ]\n" + toA +
+		"    - matches: [ { path: { value: /other } } ]\n      filters: [ *fair ]\n" + toA + "    - matches: [ { path: { value: /free } } ]\n" + toA
+	g := startWith(t, 1, yaml, nil)
+	for _, path := range []string{"/one", "/other"} {
+		if got := g.ask(t, "GET", "a", path, ""); got.status != 200 {
+			t.Errorf("%s: got %d", path, got.status)
+		}
+	}
+	refused := func() {
+		t.Helper()
+		// Whatever it says of itself.
+		got := g.ask(t, "GET", "a", "/one", "", "X-Forwarded-For", "6.6.6.6", "Forwarded", "for=6.6.6.6")
+		wantProblem(t, got, 429, "rate-limited")
+		if got.header.Get("Retry-After") != "30" {
+			t.Errorf("Retry-After: %s", got.header.Get("Retry-After"))
+		}
+	}
+	refused()
+	if got := g.ask(t, "GET", "a", "/free", ""); got.status != 200 || a.count() != 3 {
+		t.Errorf("a rule without a limit: got %d, %d calls", got.status, a.count())
+	}
+	use := func(text string) {
+		t.Helper()
+		loaded, err := config.Parse("", []config.File{{Name: "a.yaml", Text: []byte(text)}}, config.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.front.Use(loaded.Table)
+	}
+	use(yaml)
+	refused()
+	use(strings.Replace(yaml, "requests: 2", "requests: 3", 1))
+	if got := g.ask(t, "GET", "a", "/one", ""); got.status != 200 {
+		t.Errorf("with another rate: got %d", got.status)
 	}
 }

@@ -3,8 +3,10 @@ package problem
 
 import (
 	"encoding/json"
+	"math"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 const base = "https://foremesh.dev/problems/"
@@ -113,4 +115,9 @@ func BadUpgrade() *Problem {
 // BadFraming is a body whose end two servers could see in two places.
 func BadFraming(detail string) *Problem {
 	return &Problem{http.StatusBadRequest, "bad-framing", "Ambiguous body", detail, 0}
+}
+
+// RateLimited is a client, or all of them, beyond what a route allows.
+func RateLimited(wait time.Duration) *Problem {
+	return &Problem{http.StatusTooManyRequests, "rate-limited", "Too many requests", "more requests came than this route allows", max(1, int(math.Ceil(wait.Seconds())))}
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
 )
 
 // Rule is one match of one rule of an HTTPRoute, with what is done then.
@@ -59,6 +61,7 @@ type Action struct {
 	Backends []Backend // none, and no Redirect: 500
 	Weights  int       // their sum
 	Coalesce *CoalesceSpec
+	Limit    *Limit
 	CORS     *CORS
 	Redirect *Redirect
 	Rewrite  *Rewrite
@@ -133,6 +136,12 @@ type CORS struct {
 	Methods, Headers, Expose []string
 	Credentials              bool
 	MaxAge                   int // seconds
+}
+
+// Limit bounds the requests of all rules that share it.
+type Limit struct {
+	Name  string
+	Rates limit.Rates
 }
 
 // CoalesceSpec carries concurrent requests of a rule in one call; every field but eager is required.
