@@ -68,13 +68,13 @@ func (a attempts) once(x *exchange, r *http.Request) (*http.Response, error) {
 	limit := x.rule.Action.Attempt
 	if limit == nil || *limit == 0 || x.upgrade {
 		answer, err := transport.RoundTrip(r)
-		a.front.away.note(r.URL.Host, err)
+		a.front.away.note(x.backend, r.URL.Host, answer, err)
 		return answer, err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), *limit)
 	answer, err := transport.RoundTrip(r.WithContext(ctx))
+	a.front.away.note(x.backend, r.URL.Host, answer, err)
 	if err != nil {
-		a.front.away.note(r.URL.Host, err)
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = context.DeadlineExceeded
 		}

@@ -99,7 +99,13 @@ func (f *Front) Use(table *routes.Table) {
 	before := f.serving.Load()
 	next := &serving{table: table, carriers: map[*routes.Action]*carrier{}, byKey: map[carrierKey]*carrier{}, limiters: map[*routes.Limit]*limiter{}}
 	budget := &retryBudget{share: f.settings.RetryBudgetShare}
+	known := map[string]bool{}
 	table.Each(func(rule *routes.Rule) {
+		for i := range rule.Action.Backends {
+			for _, address := range rule.Action.Backends[i].Addresses {
+				known[address] = true
+			}
+		}
 		if l := rule.Action.Limit; l != nil && next.limiters[l] == nil {
 			next.limiters[l] = before.limiter(l)
 		}
@@ -116,6 +122,7 @@ func (f *Front) Use(table *routes.Table) {
 		next.carriers[rule.Action] = next.byKey[key]
 	})
 	f.serving.Store(next)
+	f.away.keep(known)
 }
 
 // limiter is the one that counts for a limit already, else a new one.

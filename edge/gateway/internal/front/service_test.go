@@ -437,6 +437,28 @@ func TestAnAddressThatIsAwayGetsNoRequestsAndOneThatIsBackDoes(t *testing.T) {
 	}
 }
 
+// TestAnAddressThatFailsGetsFewRequests and a caller that leaves is no failure of its.
+func TestAnAddressThatFailsGetsFewRequests(t *testing.T) {
+	good := serve(t, "good", nil)
+	bad := serve(t, "bad", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	wrong := serve(t, "wrong", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	for _, c := range []struct {
+		other *service
+		few   bool
+	}{{bad, true}, {wrong, false}} { // a 500 is an answer to a request, not the state of an address
+		yaml := fmt.Sprintf("apiVersion: foremesh.dev/v1alpha1\nkind: AddressBook\nmetadata: { name: b }\nspec: { services: [ { name: s, port: 80, addresses: [ '%s', '%s' ] } ] }\n"+
+			"---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: r }\nspec: { rules: [ { backendRefs: [ { name: s, port: 80 } ] } ] }\n", good.Listener.Addr(), c.other.Listener.Addr())
+		g := startWith(t, 1, yaml, nil)
+		began := time.Now()
+		for range 200 {
+			g.ask(t, "GET", "a", "/", "")
+		}
+		if most := 6 + int(time.Since(began)/time.Second); c.few && (c.other.count() < 5 || c.other.count() > most) || !c.few && c.other.count() < 50 {
+			t.Errorf("an address that answers like this got %d of 200 requests", c.other.count())
+		}
+	}
+}
+
 func TestARateLimitIsOfAllItsRulesAndOutlivesAChange(t *testing.T) {
 	a := serve(t, "a", nil)
 	yaml := "apiVersion: foremesh.dev/v1alpha1\nkind: RateLimit\nmetadata: { name: fair }\nspec: { perClient: { requests: 2, per: 1m } }\n---\n" +
