@@ -35,10 +35,10 @@ def train(
     licences: Annotated[
         Path | None, typer.Option(help="JSON {trace: licence} for the card.", metavar="FILE.json")
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Of 800 updates each.", min=1)] = 25,
+    epochs: Annotated[int, typer.Option(help="Of 800 updates each.", min=1)] = 20,
     seed: Annotated[int, typer.Option(help="Decides every random choice.")] = 7,
 ) -> None:
-    """Train the network on traffic of your own; about five minutes on two cores.
+    """Train the network on traffic of your own; some ten minutes on one core.
 
     It learns from the first 75 % of every trace, at its own bins and at wider ones, and from synthetic series. The
     rest is judged as `foremesh forecast backtest` does it; the table, the data and the hash go into the card.

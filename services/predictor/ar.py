@@ -9,7 +9,7 @@ import numpy as np
 from services.predictor.forecast import HORIZONS, Floats
 from services.predictor.relative import relative
 
-MEMORY = 720
+MEMORY = 1440
 """Steps that it is fitted on, where there are so many."""
 
 LEAST = 40
@@ -21,10 +21,16 @@ ORDER = 8
 SLOW = (6.0, 16.0, 48.0)
 """Half-lives, in steps, of the averages looked at beside them."""
 
-REFIT = 8
+CUT = 6
+"""Half-lives after which an average's weights end."""
+
+SPAN = int(CUT * max(SLOW)) + 1
+"""Steps that the regressors of the last step are made of."""
+
+REFIT = 12
 """Steps for which a fit is used."""
 
-RIDGE = 3.0
+RIDGE = 30.0
 """Weight of the pull towards persistence, in steps' worth of evidence."""
 
 
@@ -45,7 +51,7 @@ class Ar:
             or not 0 <= now - self._fitted[1] < REFIT * step_s
         ):
             self._fitted = (step_s, now, _fit(_regressors(series.log), series.log))
-        change = _regressors(series.log)[-1] @ self._fitted[2]
+        change = _regressors(series.log[-SPAN:])[-1] @ self._fitted[2]
         return series.counts(series.log[-1] + change)
 
 
@@ -59,7 +65,7 @@ def _regressors(log: Floats) -> Floats:
 
 def _average(log: Floats, half_life: float) -> Floats:
     """Exponentially weighted mean up to each step, by a filter cut off where its weights end."""
-    weights = 0.5 ** (np.arange(int(6 * half_life)) / half_life)
+    weights = 0.5 ** (np.arange(int(CUT * half_life)) / half_life)
     sums = np.convolve(log, weights)[: len(log)]
     return np.asarray(sums / np.cumsum(weights)[np.minimum(np.arange(len(log)), len(weights) - 1)])
 

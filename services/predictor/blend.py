@@ -36,7 +36,7 @@ class Blend:
         count, far = len(prior), len(HORIZONS)
         self._prior = np.log(prior)[:, None]
         self._usual = np.zeros(far)
-        self._long, self._short = np.zeros((2, count, far)), np.zeros((2, count, far))
+        self._long, self._short = np.zeros((count, far)), np.zeros((count, far))
         self._keep = np.exp(-1.0 / np.array([MEMORY, SHORT_MEMORY]))
         self._trust = 1.0 / (1.0 + (np.asarray(HORIZONS) - 1.0) / FAR)
 
@@ -47,18 +47,16 @@ class Blend:
         self._usual[horizon] = usual
         if usual <= 0.0:
             return
-        asked = np.isfinite(losses)
         # Relative to persistence on the same origin, so a hard hour does not count against those who are asked then.
         worse = np.clip((losses - persistence) / usual, -LOSS_LIMIT, LOSS_LIMIT)
+        asked = np.isfinite(losses)
         for memory, keep in ((self._long, self._keep[0]), (self._short, self._keep[1])):
-            memory[:, asked, horizon] *= keep
-            memory[0, asked, horizon] += worse[asked]
-            memory[1, asked, horizon] += 1.0
+            memory[:, horizon] = np.where(asked, keep * memory[:, horizon] + worse, memory[:, horizon])
 
     def weights(self, asked: Floats) -> Floats:
         """[forecaster, horizon], summing to one at each horizon; zero for those that are not `asked` (bool)."""
         # A horizon is judged by its own outcomes and, for a third, by those of all: near ones come sooner.
-        regret = RATE * self._pooled(self._long[0]) + SHORT_RATE * self._pooled(self._short[0])
+        regret = RATE * self._pooled(self._long) + SHORT_RATE * self._pooled(self._short)
         log = np.where(asked[:, None], self._prior - regret, -np.inf)
         weights = np.exp(log - log.max(axis=0))
         return np.asarray(weights / weights.sum(axis=0))

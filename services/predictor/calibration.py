@@ -13,7 +13,7 @@ from services.predictor.forecast import HORIZONS, QUANTILES, Floats
 STEP = 0.02
 """Widths that a quantile moves by for an outcome on its far side, once it has seen many."""
 
-EAGER = 0.15
+EAGER = 0.2
 """And at the start; it falls to STEP as outcomes come."""
 
 SETTLED = 60.0
@@ -22,33 +22,54 @@ SETTLED = 60.0
 MEDIAN_SHARE = 0.25
 """The median moves by so much less: a calibrated median that trembles is a worse forecast."""
 
-LIMIT = 8.0
+YOUNG = 0.6
+"""Widths by which the outer quantiles of far horizons start wider (times the root of the horizon, less one): of a
+new series nobody knows how far it drifts."""
+
+USUAL = 1.2
+"""Mean error, in widths, of a forecast whose width is right (a normal one's). Beyond twice that, steps are longer."""
+
+ERROR_KEPT = 0.97
+"""Weight of an error an outcome later."""
+
+ERROR_LIMIT = 6.0
+"""Widths that one error counts for at most: a crowd that nobody announced must not make every step a leap."""
+
+LIMIT = 10.0
 """Widths that a quantile may be moved by."""
 
 _LEVELS = np.asarray(QUANTILES)
 _MEDIAN = QUANTILES.index(0.5)
 _LOW, _HIGH = QUANTILES.index(0.25), QUANTILES.index(0.75)
-_SHARE = np.where(_LEVELS == 0.5, MEDIAN_SHARE, 1.0)
+_TAILS = np.array([-1.0, 0.0, 0.0, 0.0, 0.75, 1.0, 1.5])
 
 
 class Calibration:
     """Offsets [horizon, quantile]; rows are requests per second or any other unit."""
 
     def __init__(self) -> None:
-        self.offsets = np.zeros((len(HORIZONS), len(QUANTILES)))
+        self.offsets = YOUNG * np.outer(np.sqrt(HORIZONS) - 1.0, _TAILS)
         self._seen = np.zeros(len(HORIZONS))
+        self._error = np.full(len(HORIZONS), USUAL)
 
     def apply(self, rows: Floats) -> Floats:
         """Rows [horizon, quantile] calibrated: ascending, never negative."""
         return np.sort(np.maximum(rows + self.offsets * widths(rows)[:, None], 0.0), axis=1)
 
-    def learn(self, horizon: int, said: Floats, outcome: float) -> None:
-        """Take an outcome of the row `said` [quantile] that `apply` had given at `horizon` (an index)."""
+    def learn(self, horizon: int, raw: Floats, outcome: float) -> None:
+        """Take what came of the row `raw` [quantile] at `horizon` (an index), as it was before `apply`."""
+        width = float(widths(raw[None])[0])
+        said = raw + self.offsets[horizon] * width
+        if width > 0.0:
+            error = min(abs(outcome - float(said[_MEDIAN])) / width, ERROR_LIMIT)
+            self._error[horizon] = ERROR_KEPT * self._error[horizon] + (1 - ERROR_KEPT) * error
         self._seen[horizon] += 1.0
-        step = STEP + (EAGER - STEP) / (1.0 + self._seen[horizon] / SETTLED)
+        young = (EAGER - STEP) / (1.0 + self._seen[horizon] / SETTLED)
+        step = np.where(_LEVELS == 0.5, MEDIAN_SHARE * STEP, STEP + young)
+        step *= max(self._error[horizon] / USUAL - 1.0, 1.0)
         # Exactly on a quantile counts for its level: a constant series sits on all of them.
-        below = np.where(np.abs(outcome - said) <= 1e-9 + 1e-6 * said, _LEVELS, outcome < said)
-        moved = self.offsets[horizon] + step * _SHARE * (_LEVELS - below)
+        below = np.where(np.abs(outcome - said) <= 1e-9 + 1e-6 * np.abs(said), _LEVELS, outcome < said)
+        moved = self.offsets[horizon] + step * (_LEVELS - below)
         self.offsets[horizon] = np.clip(moved, -LIMIT, LIMIT)
 
 

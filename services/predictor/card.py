@@ -10,7 +10,7 @@ from typing import Any
 from services.predictor.lstm import ARTEFACTS
 
 MODELS = ("lstm", "champion")
-"""Rows printed for each trace; persistence is the yardstick, 1.00 by definition."""
+"""Rows printed for each trace; persistence is the yardstick."""
 
 
 def table(card: dict[str, Any]) -> str:
@@ -21,6 +21,28 @@ def table(card: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     return "\n".join([*head, *_rows(card)])
+
+
+def averages(card: dict[str, Any]) -> str:
+    """Markdown: per model, the means over all traces and horizons, the worst MAE ratio, and where it is."""
+    head = ["| model | mean MAE ratio | mean pinball ratio | worst MAE ratio |", "|---|---|---|---|"]
+    names = sorted({row["model"] for table in card["backtest"] for row in table["rows"]} - {"champion"})
+    lines = []
+    for model in (*names, "champion"):
+        rows = [
+            (row, table["trace"])
+            for table in card["backtest"]
+            for row in table["rows"]
+            if row["model"] == model
+        ]
+        worst, where = max(rows, key=lambda one: float(one[0]["mae_ratio"]))
+        mae = sum(row["mae_ratio"] for row, _ in rows) / len(rows)
+        pinball = sum(row["pinball_ratio"] for row, _ in rows) / len(rows)
+        ahead = round(worst["horizon_s"] / worst["step_s"])
+        lines.append(
+            f"| {model} | {mae:.3f} | {pinball:.3f} | {worst['mae_ratio']:.2f} ({where}, +{ahead}) |"
+        )
+    return "\n".join([*head, *lines])
 
 
 def _rows(card: dict[str, Any]) -> Iterator[str]:
@@ -39,7 +61,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m services.predictor.card", description=__doc__)
     parser.add_argument("--model", type=Path, default=ARTEFACTS, help="folder of card.json")
     options = parser.parse_args()
-    print(table(json.loads((options.model / "card.json").read_text(encoding="utf-8"))))
+    card = json.loads((options.model / "card.json").read_text(encoding="utf-8"))
+    print(table(card), averages(card), sep="\n\n")
     return 0
 
 

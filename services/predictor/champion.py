@@ -13,6 +13,7 @@ import numpy as np
 
 from services.predictor.blend import Blend
 from services.predictor.calibration import Calibration
+from services.predictor.features import GROWTH_LIMIT
 from services.predictor.forecast import HORIZONS, QUANTILES, ColdStart, Floats, Forecast, Forecaster
 from services.predictor.origins import Ledger
 from services.predictor.scores import Record, pinball
@@ -21,7 +22,7 @@ from services.predictor.seasons import Seasons
 CONTEXT_STEPS = 11_520
 """Steps of history that are made use of: eight days of minutes, to find periods in; most needs TAIL_STEPS."""
 
-TAIL_STEPS = 730
+TAIL_STEPS = 1450
 """Steps that the forecasters are given."""
 
 REPLAY_STEPS = 120
@@ -35,9 +36,11 @@ _MEDIAN = QUANTILES.index(0.5)
 
 @dataclass(frozen=True)
 class Said:
-    """One origin: rates [forecaster, horizon, quantile], NaN for whom was cold; the answer's rates; the level."""
+    """One origin: rates [forecaster, horizon, quantile], NaN for whom was cold; their blend before and after it was
+    calibrated; the level."""
 
     rates: Floats
+    blend: Floats
     answer: Floats
     level_rps: float
 
@@ -104,8 +107,9 @@ class Champion:
         weights = self._blend.weights(np.isfinite(rates[:, 0, 0]))
         self._lead(weights.mean(axis=1))
         raw = np.einsum("fh,fhq->hq", weights, np.nan_to_num(rates))
-        final = self._calibration.apply(raw)
-        self._ledger.keep(now, Said(rates, final, base.level_rps))
+        top = GROWTH_LIMIT * float(np.nanmax(tail)) / step_s
+        final = np.minimum(self._calibration.apply(raw), top)
+        self._ledger.keep(now, Said(rates, raw, final, base.level_rps))
         return replace(
             base,
             model=self.leader,
@@ -119,7 +123,7 @@ class Champion:
             rate = outcome / self._step_s
             losses = pinball(said.rates[:, horizon], rate)
             self._blend.learn(horizon, losses, float(losses[0]))
-            self._calibration.learn(horizon, said.answer[horizon], rate)
+            self._calibration.learn(horizon, said.blend[horizon], rate)
             naive = abs(rate - said.level_rps)
             for index, forecaster in enumerate(self._forecasters):
                 if np.isfinite(losses[index]):

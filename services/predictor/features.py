@@ -7,12 +7,14 @@ Predicting the residual over the last value in this domain is what keeps the for
 value shifted by a step (Christofidi et al., SoCC 2023, find that in LSTMs on raw levels).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.predictor.forecast import Floats
+from services.predictor.forecast import HORIZONS, Floats
+from services.predictor.seasons import Outlook
 
 LAGS = 60
 """Steps in a window."""
@@ -20,8 +22,14 @@ LAGS = 60
 CHANNELS = ("level", "change", "known")
 """Per step: level relative to the last step, change from the step before, 1 where the step was observed."""
 
-CONTEXT = ("log_scale", "last", "mean", "known_share")
-"""Per window: size of a usual change; last step and mean against the level, log1p; share of known steps."""
+CONTEXT = (
+    *("log_scale", "last", "mean", "known_share"),
+    *(f"season_{h}" for h in HORIZONS),
+    *("season_above", "season_strength", "long_sin", "long_cos", "short_sin", "short_cos"),
+)
+"""Per window: size of a usual change; last step and mean against the level, log1p; share of known steps; what the
+found periods say (see Outlook): changes to each horizon and how far they are above the last step, in usual changes;
+their strength; phases. Zeros where no period is known."""
 
 HALF_LIFE = 8.0
 """Half-life in steps of the level that a window is relative to."""
@@ -74,8 +82,10 @@ class Encoded:
         return np.asarray(np.clip(counts, 0.0, GROWTH_LIMIT * top))
 
 
-def encode(histories: Floats) -> Encoded:
+def encode(histories: Floats, outlooks: Sequence[Outlook | None] | None = None) -> Encoded:
     """Normalise windows of counts [n, steps], oldest first, NaN where unknown, `steps` of any length.
+
+    outlooks: for each window what the found periods say at its end; None where none are known.
 
     The last LAGS steps are used; a shorter history counts as unknown before its start. A gap keeps the last
     known count and is marked as unknown. Negative counts read as zero. Nothing that comes out is NaN.
@@ -109,8 +119,19 @@ def encode(histories: Floats) -> Encoded:
         ],
         axis=2,
     )
-    context = np.stack([np.log(scale) + 2.0, last - np.log(2.0), np.log1p(mean / level) - np.log(2.0), share])
-    return Encoded(window.astype(np.float32), context.T.astype(np.float32).copy(), level, scale, last, top)
+    context = np.zeros((len(counts), len(CONTEXT)), dtype=np.float32)
+    own = (np.log(scale) + 2.0, last - np.log(2.0), np.log1p(mean / level) - np.log(2.0), share)
+    context[:, : len(own)] = np.stack(own, axis=1)
+    for row, outlook in enumerate(outlooks or ()):
+        if outlook is not None:
+            context[row, len(own) :] = _seasonal(outlook, float(counts[row, -1]), float(scale[row]))
+    return Encoded(window.astype(np.float32), context, level, scale, last, top)
+
+
+def _seasonal(outlook: Outlook, last: float, scale: float) -> Floats:
+    above = outlook.expected - np.log1p(last / outlook.level)
+    changes = np.clip(np.append(outlook.changes, above) / scale, -FEATURE_LIMIT, FEATURE_LIMIT)
+    return np.concatenate([changes, [outlook.strength], outlook.phases])
 
 
 def _last_lags(histories: Floats) -> Floats:

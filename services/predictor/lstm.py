@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -10,6 +11,7 @@ import onnxruntime as ort
 
 from services.predictor import features
 from services.predictor.forecast import ColdStart, Floats, Forecast
+from services.predictor.seasons import Seasons
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 """The network that the project ships: forecaster.onnx and its card.json."""
@@ -22,13 +24,28 @@ class BadArtefact(RuntimeError):
     """The network on disk is not the one its card describes."""
 
 
+@dataclass(frozen=True)
+class Read:
+    """One run of the network. residuals: [horizon, quantile], in usual changes. state: the LSTM's after the last
+    step."""
+
+    encoded: features.Encoded
+    residuals: features.Float32s
+    state: features.Float32s
+
+
 class Lstm:
     """Loads the network once; a forecast is one run of it on one thread."""
 
     name = "lstm"
 
-    def __init__(self, where: Path = ARTEFACTS) -> None:
-        """Load the network at `where` (see files). Raises BadArtefact when its hash is not the card's."""
+    def __init__(self, where: Path = ARTEFACTS, seasons: Seasons | None = None) -> None:
+        """Load the network at `where` (see files). Raises BadArtefact when its hash is not the card's.
+
+        seasons: memory of the series, for the periods found in it; without one it knows of none.
+        """
+        self._seasons = seasons
+        self._last: tuple[Floats, float, float, Read] | None = None
         network = verified(where)
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -37,21 +54,31 @@ class Lstm:
     def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
         """See Forecaster.forecast. ColdStart with fewer than MIN_STEPS known steps among the last LAGS."""
         started = perf_counter()
-        known = int(np.isfinite(history[-features.LAGS :]).sum())
-        if known < MIN_STEPS:
-            raise ColdStart(
-                f"the LSTM needs {MIN_STEPS} known steps of the last {features.LAGS}, has {known}"
-            )
-        encoded = features.encode(history[None, -features.LAGS :])
-        (residuals,) = self._session.run(None, {"window": encoded.window, "context": encoded.context})
+        read = self.read(history, step_s, now)
         return Forecast.from_counts(
-            encoded.counts(residuals)[0],
+            read.encoded.counts(read.residuals[None])[0],
             model=self.name,
             history=history,
             step_s=step_s,
             now=now,
             compute_ms=(perf_counter() - started) * 1e3,
         )
+
+    def read(self, history: Floats, step_s: float, now: float) -> Read:
+        """What the network makes of a history; asked again with the very same one, it is not run again."""
+        if self._last is not None and self._last[0] is history and self._last[1:3] == (step_s, now):
+            return self._last[3]
+        known = int(np.isfinite(history[-features.LAGS :]).sum())
+        if known < MIN_STEPS:
+            raise ColdStart(
+                f"the LSTM needs {MIN_STEPS} known steps of the last {features.LAGS}, has {known}"
+            )
+        outlook = None if self._seasons is None else self._seasons.observe(history, step_s, now)
+        encoded = features.encode(history[None, -features.LAGS :], [outlook])
+        residuals, state = self._session.run(None, {"window": encoded.window, "context": encoded.context})
+        read = Read(encoded, residuals[0], state[0])
+        self._last = (history, step_s, now, read)
+        return read
 
 
 def files(where: Path) -> tuple[Path, Path]:

@@ -82,7 +82,7 @@ def pinball(
 
 def export(params: Params, path: Path, metadata: dict[str, str]) -> Path:
     """Write the network as ONNX: window [batch, LAGS, channel], context [batch, feature] in,
-    residuals [batch, horizon, quantile] out; returns `path`.
+    residuals [batch, horizon, quantile] and the LSTM's last state [batch, unit] out; returns `path`.
     """
     arrays = {name: np.asarray(value, np.float32) for name, value in params.items()}
     graph = emit.Graph("forecaster")
@@ -90,8 +90,9 @@ def export(params: Params, path: Path, metadata: dict[str, str]) -> Path:
     context = graph.input("context", np.float32, ["batch", len(CONTEXT)])
     weights = emit.LstmWeights(arrays["kernel"].T, arrays["recurrent"].T, arrays["bias"])
     recurrent = emit.lstm(graph, graph.node("Transpose", [window], perm=[1, 0, 2]), [weights])
-    state = graph.node("Concat", [emit.last_features(graph, recurrent), context], axis=1)
-    inner = graph.node("Relu", [emit.linear(graph, state, arrays["head_w"], arrays["head_b"], name="head")])
+    last = emit.last_features(graph, recurrent)
+    inner = graph.node("Concat", [last, context], axis=1)
+    inner = graph.node("Relu", [emit.linear(graph, inner, arrays["head_w"], arrays["head_b"], name="head")])
     flat = graph.node("Reshape", [window, graph.constant("flat", [0, LAGS * len(CHANNELS)], np.int64)])
     parts = [
         emit.linear(graph, inner, arrays["out_w"], arrays["out_b"], name="out"),
@@ -106,6 +107,7 @@ def export(params: Params, path: Path, metadata: dict[str, str]) -> Path:
         np.float32,
         ["batch", len(HORIZONS), len(QUANTILES)],
     )
+    graph.output(last, "state", np.float32, ["batch", arrays["recurrent"].shape[0]])
     return emit.save(graph, path, metadata=metadata)
 
 

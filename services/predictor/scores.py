@@ -39,7 +39,7 @@ class Record:
         self._absolute = fade * self._absolute + abs(outcome - float(row[_MEDIAN]))
         self._naive = fade * self._naive + naive
         fade = 1.0 - 1.0 / COVERAGE_MEMORY
-        self._covered = fade * self._covered + float(covered(row, outcome))
+        self._covered = fade * self._covered + float(outcome <= float(row[_Q95]) * (1 + 1e-6) + 1e-9)
         self._count = fade * self._count + 1.0
 
     @property

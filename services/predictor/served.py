@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from services.predictor.adapted import Adapted
 from services.predictor.ar import Ar
 from services.predictor.champion import Champion
 from services.predictor.ets import Ets
@@ -15,8 +16,16 @@ from services.predictor.spread import WithSpread
 def served(where: Path = ARTEFACTS) -> Champion:
     """A new champion without a record, around the network at `where` (see lstm.files); raises BadArtefact."""
     seasons = Seasons()
+    lstm = Lstm(where, seasons)
     return Champion(
-        [Persistence(), Lstm(where), WithSpread(Ar()), WithSpread(Ets()), WithSpread(Seasonal(seasons))],
-        [0.3, 0.4, 0.1, 0.15, 0.05],
+        [
+            Persistence(),
+            lstm,
+            Adapted(lstm),
+            WithSpread(Ar()),
+            WithSpread(Ets()),
+            WithSpread(Seasonal(seasons)),
+        ],
+        [0.2, 0.4, 0.15, 0.05, 0.15, 0.05],
         seasons,
     )

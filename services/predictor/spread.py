@@ -12,6 +12,9 @@ from services.predictor.persistence import persist, quantiles
 MEMORY = 300
 """Errors remembered for each horizon."""
 
+ERROR_LIMIT = 3.0
+"""An outcome counts as at most so many times what was said above it."""
+
 FEW = 20
 """With fewer errors than this the spread is persistence's."""
 
@@ -35,7 +38,9 @@ class WithSpread:
     def __init__(self, source: Points) -> None:
         self._source = source
         self._ledger: Ledger[Floats] = Ledger()
-        self._errors: list[list[float]] = [[] for _ in HORIZONS]
+        # Errors in rings, one a horizon: where the next one goes is how many there were.
+        self._errors = np.zeros((len(HORIZONS), MEMORY))
+        self._count = [0] * len(HORIZONS)
         self._rows: dict[int, Floats] = {}
 
     @property
@@ -47,10 +52,11 @@ class WithSpread:
         """See Forecaster.forecast."""
         started = perf_counter()
         for horizon, said, outcome in self._ledger.settle(history, step_s, now):
-            errors = self._errors[horizon]
-            # Relative to what was said, with the noise of a count for a floor: levels move, shares stay.
-            errors.append((outcome - said[horizon]) / (said[horizon] + 1.0))
-            del errors[:-MEMORY]
+            # Relative to what was said, with the noise of a count for a floor: levels move, shares stay. The first
+            # request after a night of zeros is infinitely more than was said, and tells nothing of the day's errors.
+            error = (outcome - float(said[horizon])) / (float(said[horizon]) + 1.0)
+            self._errors[horizon, self._count[horizon] % MEMORY] = min(error, ERROR_LIMIT)
+            self._count[horizon] += 1
             self._rows.pop(horizon, None)
         points = self._source.points(history, step_s, now)
         self._ledger.keep(now, points)
@@ -64,10 +70,10 @@ class WithSpread:
         )
 
     def _spread(self, points: Floats, history: Floats) -> Floats:
-        if min(len(errors) for errors in self._errors) < FEW:
+        if min(self._count) < FEW:
             rows = persist(history)
             return rows - rows[:, [_MEDIAN]]
-        for horizon, errors in enumerate(self._errors):
+        for horizon, count in enumerate(self._count):
             if horizon not in self._rows:
-                self._rows[horizon] = quantiles(np.asarray(errors))
+                self._rows[horizon] = quantiles(self._errors[horizon, : min(count, MEMORY)])
         return np.stack([self._rows[h] for h in range(len(HORIZONS))]) * (points[:, None] + 1.0)

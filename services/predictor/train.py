@@ -29,7 +29,10 @@ BATCH = 64
 UPDATES = 800
 """Updates per epoch."""
 
-EPOCHS = 25
+START_BATCHES = 15
+"""Batches of 4096 windows that the linear skip is solved for."""
+
+EPOCHS = 20
 """Epochs when nothing else is said."""
 
 HIDDEN = 48
@@ -65,7 +68,9 @@ def train(
     unseen: traces for the card's backtest only. licences: licence of each trace, for the card. Raises BadTrace
     for a trace that can't be used, BadExport when the export deviates from what was trained.
     """
-    corpus = Corpus([read(path) for path in traces], seed)
+    corpus = Corpus(
+        [read(path) for path in traces], seed, lambda done, total: progress("periods", done, total)
+    )
     for path in unseen:
         read(path)
     started = time.monotonic()
@@ -135,7 +140,7 @@ def fit(
 ) -> network.Params:
     """Minimise the pinball loss with Adam. Returns the weights."""
     params = network.initial(hidden, seed)
-    params = network.start_linear(params, [corpus.batch(4096) for _ in range(15)])
+    params = network.start_linear(params, [corpus.batch(4096) for _ in range(START_BATCHES)])
     schedule = optax.warmup_cosine_decay_schedule(1e-4, PEAK_RATE, 100, epochs * UPDATES, PEAK_RATE / 100)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
     state = optimiser.init(params)

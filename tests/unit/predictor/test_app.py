@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
+from services.common.logs import logger
 from services.predictor.app import build
 from services.predictor.settings import Settings
 from tests.unit.predictor.conftest import Sidecar
@@ -241,6 +242,57 @@ def test_a_sidecar_that_is_away_is_waited_for_and_no_old_history_is_overwritten(
 
     play(sidecar, scenario)
     assert len(sidecar.state["history"]["arrivals"]) >= 100
+
+
+def test_the_memory_of_seasons_is_saved_and_comes_back_and_a_broken_one_does_no_harm(
+    sidecar: Sidecar,
+) -> None:
+    async def first(client: httpx.AsyncClient) -> None:
+        await hear(client, 30)
+        await until(lambda: bool(sidecar.published))
+
+    play(sidecar, first, history_save_s=600)
+    saved = sidecar.state["seasons"]
+    assert saved["step_s"] == 1
+    assert len(saved["fine"]) >= 30
+    older = [50.0] * 3000
+    sidecar.state["seasons"] = saved | {"fine": older + saved["fine"]}
+
+    async def second(client: httpx.AsyncClient) -> None:
+        await hear(client, 2)
+        await until(lambda: bool(sidecar.published))
+
+    sidecar.published.clear()
+    play(sidecar, second, history_save_s=600)
+    assert len(sidecar.state["seasons"]["fine"]) > 3000
+    sidecar.state["seasons"] = {"fine": "many"}
+    sidecar.published.clear()
+    play(sidecar, second, history_save_s=600)
+    assert len(sidecar.state["seasons"]["fine"]) < 3000
+
+
+def test_a_change_of_leader_is_said_and_counted(sidecar: Sidecar, caplog: pytest.LogCaptureFixture) -> None:
+    before = counted("predictor_demotions_total", model="persistence")
+    now = int(time.time())
+    sidecar.state["history"] = {"newest": now - 1, "arrivals": [30] * 8}  # too young for the network
+
+    async def scenario(client: httpx.AsyncClient) -> None:
+        await asyncio.sleep(0.3)
+        await client.post("/events/traffic", json=traffic(now, 30))
+        await until(lambda: bool(sidecar.published) and sidecar.published[-1][1]["model"] == "persistence")
+        assert counted("predictor_demotions_total", model="persistence") == before
+        for ahead in range(1, 5):
+            await client.post("/events/traffic", json=traffic(now + ahead, 30))
+        await until(lambda: sidecar.published[-1][1]["model"] == "lstm")
+
+    logger("foremesh.predictor").addHandler(caplog.handler)
+    try:
+        play(sidecar, scenario, silence_s=30)
+    finally:
+        logger("foremesh.predictor").removeHandler(caplog.handler)
+    assert counted("predictor_demotions_total", model="persistence") == before + 1
+    assert counted("predictor_leads", model="lstm") == 1
+    assert any("persistence is demoted, lstm leads" in record.message for record in caplog.records)
 
 
 def test_a_last_save_is_made_on_the_way_out(sidecar: Sidecar) -> None:

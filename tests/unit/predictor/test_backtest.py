@@ -20,7 +20,7 @@ def write_trace(path: Path, steps: int = 800) -> Path:
 def test_persistence_is_its_own_yardstick(champion: Champion) -> None:
     counts = np.random.default_rng(1).poisson(50, 300).astype(float)
     rows = backtest(counts, 1.0, champion, first=200)
-    assert {row.model for row in rows} == {"lstm", "persistence", "ar", "ets", "champion"}
+    assert {row.model for row in rows} == {"lstm", "adapted", "persistence", "ar", "ets", "champion"}
     for row in rows:
         assert row.origins == 300 - 200 - max(HORIZONS) + 1
         if row.model == "persistence":
@@ -71,12 +71,14 @@ def test_training_writes_a_network_that_loads_and_a_card_that_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("jax")
-    from services.predictor import network, train  # noqa: PLC0415
+    from services.predictor import corpus, network, train  # noqa: PLC0415
     from services.predictor.lstm import Lstm  # noqa: PLC0415
 
     out = tmp_path / "mine.onnx"
-    trace = write_trace(tmp_path / "t.csv")
-    monkeypatch.setattr(train, "UPDATES", 300)
+    trace = write_trace(tmp_path / "t.csv", steps=500)
+    monkeypatch.setattr(train, "UPDATES", 150)
+    monkeypatch.setattr(train, "START_BATCHES", 1)
+    monkeypatch.setattr(corpus, "SYNTHETIC_SERIES", 8)
     train.train([trace], out, epochs=1, hidden=8)
     card = json.loads((tmp_path / "mine.card.json").read_text())
     assert card["deviation_from_jax"] <= 1e-5

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from services.predictor.features import GROWTH_LIMIT, LAGS, encode
+from services.predictor.features import CONTEXT, FEATURE_LIMIT, GROWTH_LIMIT, LAGS, encode
 from services.predictor.lstm import Lstm
+from services.predictor.seasons import Outlook
 
 RNG = np.random.default_rng(3)
 SERIES = {
@@ -92,3 +93,34 @@ def test_only_the_last_lags_count() -> None:
 def test_histories_must_lie_side_by_side() -> None:
     with pytest.raises(ValueError, match="windows, steps"):
         encode(SERIES["noisy"])
+
+
+def outlook(level: float = 40.0) -> Outlook:
+    return Outlook(
+        np.array([0.1, 0.2, 0.3, 0.4, 1e9]), np.log(2.0), level, 0.8, (86_400.0,), (0.6, 0.8, 0.0, 0.0)
+    )
+
+
+def test_what_the_periods_say_is_told_in_usual_changes_and_bounded() -> None:
+    encoded = encode(SERIES["noisy"][None], [outlook()])
+    said = dict(zip(CONTEXT, encoded.context[0].tolist(), strict=True))
+    assert said["season_1"] == pytest.approx(0.1 / encoded.scale[0], rel=1e-5)
+    assert said["season_10"] == FEATURE_LIMIT
+    assert said["season_strength"] == pytest.approx(0.8)
+    assert (said["long_sin"], said["long_cos"]) == pytest.approx((0.6, 0.8))
+
+
+def test_no_period_known_is_zeros_and_changes_nothing_else() -> None:
+    bare, told = encode(SERIES["noisy"][None]), encode(SERIES["noisy"][None], [outlook()])
+    at = CONTEXT.index("season_1")
+    assert (bare.context[0, at:] == 0).all()
+    np.testing.assert_array_equal(bare.context[0, :at], told.context[0, :at])
+    np.testing.assert_array_equal(bare.window, told.window)
+
+
+def test_periods_of_a_series_k_times_as_large_say_the_same() -> None:
+    small, large = (
+        encode(SERIES["noisy"][None], [outlook()]),
+        encode(SERIES["noisy"][None] * 9, [outlook(360.0)]),
+    )
+    np.testing.assert_allclose(small.context, large.context, rtol=1e-4, atol=1e-4)

@@ -3,11 +3,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.predictor.corpus import Corpus, vary
-from services.predictor.features import LAGS
+from services.predictor import corpus
+from services.predictor.corpus import SYNTHETIC_STEPS, Corpus, vary
+from services.predictor.features import CONTEXT, LAGS
 from services.predictor.forecast import HORIZONS
+from services.predictor.seasons import Outlook
 from services.predictor.synthetic import KINDS, series
 from services.predictor.traces import BadTrace, Trace, read, resample
+
+
+@pytest.fixture(autouse=True)
+def few_synthetic_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Periods are looked for in each of them, which takes its time."""
+    monkeypatch.setattr(corpus, "SYNTHETIC_SERIES", 8)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -67,7 +75,7 @@ def test_synthetic_intensities_are_finite_and_not_negative(kind: object) -> None
 
 
 def test_batches_are_finite_and_reproducible() -> None:
-    trace = Trace("t", series(np.random.default_rng(0), 3000), 60.0)
+    trace = Trace("t", series(np.random.default_rng(0), 1200), 60.0)
     one, two = Corpus([trace], 5).batch(256), Corpus([trace], 5).batch(256)
     np.testing.assert_array_equal(one.encoded.window, two.encoded.window)
     np.testing.assert_array_equal(one.residuals, two.residuals)
@@ -80,8 +88,8 @@ def test_batches_are_finite_and_reproducible() -> None:
 def test_the_last_quarter_of_a_trace_is_never_drawn() -> None:
     counts = np.full(2000, 10.0)
     counts[1500:] = 1e9
-    corpus = Corpus([Trace("t", counts, 1.0)], 1)
-    drawn = [made for made in corpus._series if len(made) != 600]
+    drawer = Corpus([Trace("t", counts, 1.0)], 1)
+    drawn = [made for made in drawer._series if len(made) != SYNTHETIC_STEPS]
     assert drawn
     assert max(float(made.max()) for made in drawn) <= 100.0
 
@@ -90,6 +98,18 @@ def test_unknown_futures_are_not_learned_from() -> None:
     spans = np.full((4, LAGS + max(HORIZONS)), 20.0)
     spans[0, LAGS:] = np.nan
     spans[1, :LAGS] = 0.0
-    batch = vary(spans, np.random.default_rng(0))
+    batch = vary(spans, [None] * 4, np.random.default_rng(0))
     assert (batch.weights[:2] == 0).all()
     assert (batch.weights[2:] == 1).all()
+
+
+def test_thinning_leaves_what_the_periods_say_in_step_with_the_counts() -> None:
+    outlook = Outlook(np.full(5, 0.5), np.log(2.0), 50.0, 0.9, (1800.0,), (0.0, 1.0, 0.0, 0.0))
+    spans = np.random.default_rng(1).poisson(50, (400, LAGS + max(HORIZONS))).astype(float)
+    context = vary(spans, [outlook] * 400, np.random.default_rng(0)).encoded.context
+    strength, above = (context[:, CONTEXT.index(name)] for name in ("season_strength", "season_above"))
+    assert 0.6 < (strength > 0).mean() < 0.9  # the others have to do without
+    assert (
+        np.abs(np.median(above[strength > 0])) < 1.0
+    )  # the last step is, thinned or not, where they expect it
+    assert (above[strength == 0] == 0).all()
