@@ -77,9 +77,10 @@ func TestAChangedFolderIsServedAndABadOneIsNot(t *testing.T) {
 	}
 	replace(t, file, to(one))
 	until(t, says("one"))
-	if _, body := get(t, "http://"+p.private+"/metrics", ""); !strings.Contains(body, "\ngateway_config_refused 0\n") || !strings.Contains(body, `gateway_config_loads_total{result="refused"} 1`) {
-		t.Error("the metrics do not tell that it is over")
-	}
+	until(t, func() bool { // a moment after it is served
+		_, body := get(t, "http://"+p.private+"/metrics", "")
+		return strings.Contains(body, "\ngateway_config_refused 0\n") && strings.Contains(body, `gateway_config_loads_total{result="refused"} 1`)
+	})
 	if err := os.Remove(file); err != nil { // an empty folder is a mistake too
 		t.Fatal(err)
 	}

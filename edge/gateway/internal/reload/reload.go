@@ -75,12 +75,12 @@ func (r *Reloader) Load() error {
 		return err
 	}
 	r.state = State{Loads: r.state.Loads + 1, LoadedAt: time.Now(), Problems: loaded.Problems, Status: loaded.Status, Rules: loaded.Table.Rules()}
-	// What reading YAML left behind is many times what is kept, and small boxes have better use for it.
-	debug.FreeOSMemory()
 	r.loads.WithLabelValues("applied").Inc()
 	r.stale.Set(0)
 	r.rules.Set(float64(r.state.Rules))
 	r.loaded.Set(float64(r.state.LoadedAt.UnixMilli()) / 1000)
+	// What reading YAML left behind is many times what is kept, and small boxes have better use for it.
+	debug.FreeOSMemory()
 	return nil
 }
 
