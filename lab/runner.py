@@ -1,6 +1,7 @@
 """Runs an experiment on the cores there are, and keeps what came out in a folder.
 
-DIR/experiment.json: what was asked for. DIR/results.json: the rows. DIR/timelines.json: the hardest hours, for
+DIR/experiment.json: what was asked for. DIR/results.json: the rows; DIR/hours.json: for each of them its hours, as
+lab.measures has them, for intervals. DIR/timelines.json: the hardest hours, for
 pictures. DIR/forecasts: what the live service's forecaster said of each load, so that no run has to ask it again.
 """
 
@@ -16,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from lab import timeline
+from lab import measures, timeline
 from lab.bad_input import BadInput
 from lab.contenders import contender
 from lab.experiment import Experiment, Setting, issue_forecasts, judged, run_row, scale_of, scene
 from lab.foresight import Issued
-from lab.measures import needed
+from lab.summary import HOURS, RESULTS
 from lab.trace import read_trace
 
-RESULTS, EXPERIMENT, TIMELINES, FORECASTS = "results.json", "experiment.json", "timelines.json", "forecasts"
+EXPERIMENT, TIMELINES, FORECASTS = "experiment.json", "timelines.json", "forecasts"
 
 MOST_REQUESTS = 5e9
 """Of one run: some minutes of simulation."""
@@ -85,6 +86,7 @@ def run(experiment: Experiment, out: Path, *, jobs: int, progress: Progress) -> 
     _write(out / EXPERIMENT, experiment.as_dict() | {"traces": traces})
     settings = list(experiment.settings())
     rows: list[Row] = [{}] * len(settings)
+    hours: list[list[list[int]]] = [[]] * len(settings)
     timelines: dict[str, Any] = {}
     waiting: dict[tuple[str, int], list[int]] = {(one.trace, one.seed): [] for one in settings if _told(one)}
     total, done = len(waiting) + len(settings), 0
@@ -111,6 +113,7 @@ def run(experiment: Experiment, out: Path, *, jobs: int, progress: Progress) -> 
                     result = finished.result()
                     if isinstance(which, int):
                         rows[which], shown = result
+                        hours[which] = rows[which].pop(measures.HOURS, [])
                         _keep(timelines, settings[which], shown)
                     else:
                         for index in waiting.pop(which):
@@ -126,6 +129,7 @@ def run(experiment: Experiment, out: Path, *, jobs: int, progress: Progress) -> 
         finally:
             _write(out / TIMELINES, timelines)
             _write(out / RESULTS, [row for row in rows if row])
+            _write(out / HOURS, [each for each, row in zip(hours, rows, strict=True) if row])
     return rows
 
 
@@ -139,7 +143,7 @@ def _run(experiment: Experiment, setting: Setting, out: Path) -> tuple[Row, dict
     if run is None or not setting.default or setting.seed:
         return row, None
     at = scene(experiment, setting.trace, setting.seed)
-    need = needed(at.load, experiment.server, at.bounds)
+    need = measures.needed(at.load, experiment.server, at.bounds)
     shown = timeline.of_run(run, need)
     return row, {"load": timeline.of_load(at.load, need, forecasts, setting.start_delay_s), "run": shown}
 

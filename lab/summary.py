@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from lab import measures
 from lab.bad_input import BadInput, read_text
-from lab.measures import FIGURES, HOURS, SHARES
+from lab.measures import FIGURES, SHARES
 
 Row = dict[str, Any]
 
 DRAWS = 1000
 LEVEL = 0.95
+
+RESULTS, HOURS = "results.json", "hours.json"
 
 LEAST_HOURS = 4
 """Hours that must be known to draw from them."""
@@ -55,7 +58,7 @@ class Summary:
 
 def read_rows(folder: Path) -> list[Row]:
     """The rows of results.json in a folder; raises BadInput when they are not there or no such rows."""
-    path = folder / "results.json"
+    path = folder / RESULTS
     try:
         rows = json.loads(read_text(path, "the folder of `foremesh lab run`"))
         if not isinstance(rows, list) or any(not {"trace", "policy", *FIGURES} <= set(row) for row in rows):
@@ -66,7 +69,17 @@ def read_rows(folder: Path) -> list[Row]:
         raise BadInput(path, f"not the rows of a run ({error})", "run `foremesh lab run` again") from None
     if not rows:
         raise BadInput(path, "it holds no rows", "run `foremesh lab run` again")
-    return rows
+    hours = _read_hours(folder, len(rows))
+    return [row | {measures.HOURS: each} for row, each in zip(rows, hours, strict=True)] if hours else rows
+
+
+def _read_hours(folder: Path, rows: int) -> list[Any]:
+    """The hours of each row; none where they are missing or those of other rows: intervals do without them."""
+    try:
+        hours = json.loads((folder / HOURS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return hours if isinstance(hours, list) and len(hours) == rows else []
 
 
 def summaries(rows: Iterable[Row]) -> list[Summary]:
@@ -88,7 +101,7 @@ def _summary(rows: Sequence[Row]) -> Summary:
     first = rows[0]
     good = [row for row in rows if "error" not in row]
     figures = {name: interval([row[name] for row in good if row[name] is not None]) for name in FIGURES}
-    hours = [hour for row in good for hour in row.get(HOURS, ())]
+    hours = [hour for row in good for hour in row.get(measures.HOURS, ())]
     for name, places in SHARES.items():
         figures[name] = _by_hour(figures[name], hours, places)
     return Summary(

@@ -35,6 +35,9 @@ OUTCOME_S = 10
 """Seconds over which a load is measured when it has come: shorter surges are a queue's to take."""
 
 SAMPLE_EVERY_S = 6.0
+"""Seconds between two samples, at most; a third of the lead where that is shorter: outcomes nearer to each other tell
+the same."""
+
 SOLVE_EVERY = 10
 """Samples between two looks at what the weights should be."""
 
@@ -159,7 +162,7 @@ class Outlook:
         said = tuple(
             min(max(level + root * sum(map(mul, weights, inputs)), least), most) for weights in self._weights
         )
-        if observation.now - self._sampled_at >= SAMPLE_EVERY_S - self._tick_s / 4:
+        if observation.now - self._sampled_at >= min(SAMPLE_EVERY_S, lead_s / 3) - self._tick_s / 4:
             self._sample(observation.now, inputs, level, said, ahead)
         if not self._margins:
             self._margins = [

@@ -187,3 +187,35 @@ def test_informed_knows_the_intensity_and_not_the_noise() -> None:
 def test_bounds_that_exclude_all_are_refused(least: int, most: int) -> None:
     with pytest.raises(ValueError, match="min"):
         Bounds(least, most)
+
+
+def test_a_policy_has_lived_through_the_hour_before() -> None:
+    counts = np.repeat(np.asarray([30.0, 60.0]) * 60, 90)
+    trace = Trace(np.arange(len(counts), dtype=np.float64) * 60.0, counts, 60.0, (), "steps")
+    over, policy = load(trace, (90, 180), 1.0, 0), Recorder({5400.0 + 200: 14})
+    run = ran(policy, over)
+    before = [observation for observation in policy.seen if observation.now < over.began_at]
+    assert [before[0].now - over.began_at, before[-1].now - over.began_at] == [-3600, -2]
+    assert before[-1].arrivals == tuple(over.before[-122:-2])
+    assert (before[-1].wanted, before[-1].ready, before[-1].starting) == (10, 10, 0)
+    assert before[-1].mean_utilisation == pytest.approx(30 / 50, abs=0.15)
+    assert len(run.ready) == len(over.arrivals)
+    cold = Recorder({})
+    ran(cold, over, warm_up_s=0)
+    assert cold.seen[0].now == over.began_at
+
+
+def test_forecasts_reach_into_the_hour_before() -> None:
+    counts = np.full(180, 1800.0)
+    trace = Trace(np.arange(len(counts), dtype=np.float64) * 60.0, counts, 60.0, (), "flat")
+    over = load(trace, (90, 180), 1.0, 0)
+    issued = issue(Persistence(), over, step_s=60, every_s=30)
+    assert issued.first_s == -3600
+    told = Told(issued, over.began_at)
+    assert told.view(-3602) is None
+    early = told.view(-1800)
+    assert early is not None
+    assert early.issued_at == over.began_at - 1800
+    late = told.view(59)
+    assert late is not None
+    assert late.issued_at == over.began_at + 30
