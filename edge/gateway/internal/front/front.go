@@ -215,8 +215,9 @@ func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 		f.count("refused", write(w, p), time.Since(began))
 		return
 	}
-	if !r.ProtoAtLeast(1, 1) {
-		// net/http ignores Transfer-Encoding in HTTP/1.0: the body would be read as the next request.
+	if !r.ProtoAtLeast(1, 1) || len(r.TransferEncoding) > 0 {
+		// net/http ignores Transfer-Encoding in HTTP/1.0, and hides that a chunked request had a length too: what
+		// follows could be a body to one that stands before this gateway, so it must not be read as the next request.
 		w.Header().Set("Connection", "close")
 	}
 	now := f.serving.Load()
