@@ -31,7 +31,15 @@ func TestOperatorsPort(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/healthz", "/metrics", "/dapr/config"} {
+	for path, says := range map[string]string{"/status": `"refused":[]`, "/routes": `"match":"POST Exact /v1/intents","route":"intents","at":"routes/foremesh.yaml:22"`} {
+		if status, body := get(t, "http://"+p.private+path, "from-sidecar"); status != 200 || !strings.Contains(body, says) {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+		if status, _ := get(t, "http://"+p.private+path, "wrong"); status != 401 {
+			t.Errorf("%s is open: %d", path, status)
+		}
+	}
+	for _, path := range []string{"/healthz", "/metrics", "/dapr/config", "/status", "/routes"} {
 		if status, _ := get(t, "http://"+p.public+path, "from-sidecar"); status != 404 {
 			t.Errorf("%s is open to people: %d", path, status)
 		}

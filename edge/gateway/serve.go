@@ -105,7 +105,7 @@ func run(folder string) error {
 	if err != nil {
 		return err
 	}
-	operators := server(s, operations(s, registry, &ready, reloader))
+	operators := server(s, operations(s, registry, &ready, reloader, handler.Table))
 	if err := reloader.Load(); err != nil {
 		_ = inside.Close()
 		return err

@@ -125,6 +125,9 @@ func (f *Front) Use(table *routes.Table) {
 	f.away.keep(known)
 }
 
+// Table is what is served.
+func (f *Front) Table() *routes.Table { return f.serving.Load().table }
+
 // limiter is the one that counts for a limit already, else a new one.
 func (s *serving) limiter(of *routes.Limit) *limiter {
 	for _, one := range s.limiters {

@@ -2,9 +2,36 @@ package routes
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 )
+
+// Listed is a rule as operators read it.
+type Listed struct {
+	Address  string `json:"address"`
+	Listener string `json:"listener"`
+	Hostname string `json:"hostname"` // empty: any
+	Match    string `json:"match"`
+	Route    string `json:"route"`
+	At       string `json:"at"` // file:line
+	Does     string `json:"does"`
+}
+
+// List returns every rule, those of a hostname by precedence.
+func (t *Table) List() []Listed {
+	all := []Listed{}
+	for _, address := range slices.Sorted(maps.Keys(t.Sockets)) {
+		for _, listener := range t.Sockets[address].Listeners {
+			for _, h := range listener.order {
+				for _, rule := range h.all {
+					all = append(all, Listed{address, listener.Name, h.name, rule.Match.String(), rule.Route, rule.At, rule.Action.String()})
+				}
+			}
+		}
+	}
+	return all
+}
 
 // Verdict is what becomes of a request at one rule.
 type Verdict struct {
