@@ -291,9 +291,9 @@ func wantProblem(t *testing.T, got reply, status int, slug string) {
 
 func until(t *testing.T, true func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !true(); runtime.Gosched() {
+	for deadline := time.Now().Add(20 * time.Second); !true(); runtime.Gosched() {
 		if time.Now().After(deadline) {
-			t.Fatal("did not happen within 5 s")
+			t.Fatal("did not happen within 20 s")
 		}
 	}
 }
