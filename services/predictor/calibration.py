@@ -14,7 +14,7 @@ STEP = 0.02
 """Widths that a quantile moves by for an outcome on its far side, once it has seen many."""
 
 EAGER = 0.2
-"""And at the start; it falls to STEP as outcomes come."""
+"""And that the outer ones move by at the start; it falls to STEP as outcomes come."""
 
 SETTLED = 60.0
 """Outcomes after which half of the difference is gone."""
@@ -41,6 +41,8 @@ LIMIT = 10.0
 _LEVELS = np.asarray(QUANTILES)
 _MEDIAN = QUANTILES.index(0.5)
 _LOW, _HIGH = QUANTILES.index(0.25), QUANTILES.index(0.75)
+_SHARE = np.where(_LEVELS == 0.5, MEDIAN_SHARE, 1.0)
+_OUTER = np.abs(_LEVELS - 0.5) > 0.3  # capacity is planned by these; the inner ones are worse for every haste
 _TAILS = np.array([-1.0, 0.0, 0.0, 0.0, 0.75, 1.0, 1.5])
 
 
@@ -65,7 +67,7 @@ class Calibration:
             self._error[horizon] = ERROR_KEPT * self._error[horizon] + (1 - ERROR_KEPT) * error
         self._seen[horizon] += 1.0
         young = (EAGER - STEP) / (1.0 + self._seen[horizon] / SETTLED)
-        step = np.where(_LEVELS == 0.5, MEDIAN_SHARE * STEP, STEP + young)
+        step = STEP * _SHARE + young * _OUTER
         step *= max(self._error[horizon] / USUAL - 1.0, 1.0)
         # Exactly on a quantile counts for its level: a constant series sits on all of them.
         below = np.where(np.abs(outcome - said) <= 1e-9 + 1e-6 * np.abs(said), _LEVELS, outcome < said)
