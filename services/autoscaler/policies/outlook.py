@@ -91,6 +91,7 @@ class Outlook:
         self._samples = 0
         self._forecast: ForecastView | None = None
         self._medians: Sequence[float] = ()
+        self._highs: Sequence[float] = ()
         self._waiting: tuple[deque[_Sample], ...] = tuple(deque() for _ in range(HORIZONS))
         self._sampled_at = -math.inf
 
@@ -152,7 +153,8 @@ class Outlook:
         ahead = (self._tick_s, (self._tick_s + lead_s) / 2, lead_s)
         # A step's rate is that of its middle.
         if forecast is not self._forecast:
-            self._forecast, self._medians = forecast, forecast.by_horizon(0.5)
+            self._forecast = forecast
+            self._medians, self._highs = forecast.by_horizon(0.5), forecast.by_horizon(self._quantile)
         foretold = interpolated(age + lead_s + forecast.step_s / 2, forecast.horizons_s, self._medians)
         level = self._means[_LEVEL]
         root = _root(level)
@@ -197,8 +199,9 @@ class Outlook:
 
     def _first_margin(self, forecast: ForecastView, horizon_s: float) -> float:
         """What the forecast's own quantile adds to its median, in the units of an error."""
-        middle = forecast.rate_at(horizon_s + forecast.step_s / 2, 0.5)
-        high = forecast.rate_at(horizon_s + forecast.step_s / 2, self._quantile)
+        middle_s = horizon_s + forecast.step_s / 2
+        middle = interpolated(middle_s, forecast.horizons_s, self._medians)
+        high = interpolated(middle_s, forecast.horizons_s, self._highs)
         return (high - middle) / _root(middle)
 
 
