@@ -52,7 +52,7 @@ def test_it_tells_every_tick_and_scales_on_what_it_hears(
         # One line for the one change, with its reasons.
         scaled = [line for line in service.lines() if line["message"] == "scaled"]
         assert [(line["previous"], line["wanted"]) for line in scaled] == [(1, 3)]
-        assert "forecast q0.9" in scaled[0]["reasons"][0]
+        assert "250 req/s are expected" in scaled[0]["reasons"][0]
 
 
 def test_it_is_ready_in_two_seconds_and_ends_when_told(supervisor: Supervisor, tmp_path: Path) -> None:
