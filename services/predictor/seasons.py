@@ -44,7 +44,7 @@ CYCLES = 6
 """Cycles that are averaged."""
 
 SMOOTH = 96
-"""Share of a period (1/SMOOTH to both sides) over which a cycle is smoothed."""
+"""Share of a period (1/SMOOTH to both sides) over which cycles are smoothed, if that foretells the last one better."""
 
 SEARCH_EVERY = 48
 """Entries after which periods are looked for again."""
@@ -122,7 +122,7 @@ class Ring:
             for habit in HABITS_S:
                 if abs(period.length * entry_s / habit - 1) < HABIT:
                     period = replace(period, length=habit / entry_s)
-            smooth = _smoothed(log, max(int(period.length / SMOOTH), 0))
+            smooth = _shape(log, period.length)
             self.periods.append(period)
             self.shapes.append(smooth)
             self.tops.append(_top(smooth, period.length))
@@ -318,6 +318,17 @@ def _autocorrelation(values: Floats, lags: int) -> Floats:
     spectrum = np.fft.rfft(values, 1 << (2 * n - 1).bit_length())
     sums = np.fft.irfft(spectrum * spectrum.conj())[:lags]
     return np.asarray(sums / sums[0] * n / (n - np.arange(lags)))
+
+
+def _shape(log: Floats, length: float) -> Floats:
+    """The series as its cycles are told by: smoothed where noise hides their shape, as it is where that has edges."""
+    half = int(length / SMOOTH)
+    smooth = _smoothed(log, half)
+    if half == 0:
+        return log
+    last = np.arange(len(log) - int(length), len(log), dtype=np.float64)
+    errors = [np.abs(log[-len(last) :] - _cycles(one, length, last)).mean() for one in (log, smooth)]
+    return log if errors[0] < errors[1] else smooth
 
 
 def _refined(ratio: Floats, top: int, last: int) -> float:

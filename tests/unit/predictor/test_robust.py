@@ -1,5 +1,7 @@
 """What goes out, with the network and all challengers, on series that break forecasters. A promise, and its twin."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -120,3 +122,19 @@ def test_a_history_k_times_as_large_gives_a_forecast_k_times_as_large() -> None:
     series = poisson(600, 130)
     small, large = play(series, 100)[-1], play(series * 1000, 100)[-1]
     np.testing.assert_allclose(large.rates_rps, small.rates_rps * 1000, rtol=0.02)
+
+
+def test_after_a_restart_it_knows_the_rhythm_that_its_history_is_too_short_for() -> None:
+    rng = np.random.default_rng(4)
+    series = rng.poisson(600 + 3000 * (np.arange(1000) % 200 < 20)).astype(float)
+    now = T + 60.0 * len(series)  # a burst's first step is to come
+    before = served()
+    before.forecast(series, 60.0, now)
+    saved = json.loads(json.dumps(before.dump()))
+    restarted, forgetful = served(), served()
+    assert restarted.restore(saved, 60.0, now + 2)
+    sound([one.forecast(series[-150:], 60.0, now) for one in (restarted, forgetful)], 60)
+    assert restarted.answers["seasonal"].at(180, 0.5) > 20
+    assert restarted.answers["lstm"].at(180, 0.5) > 1.5 * forgetful.answers["lstm"].at(180, 0.5)
+    assert "seasonal" not in forgetful.answers
+    assert not served().restore(saved | {"fine": "many"}, 60.0, now + 2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from services.predictor.forecast import HORIZONS, Floats
-from services.predictor.seasons import COARSE, Outlook, Seasons, find
+from services.predictor.seasons import COARSE, Outlook, Seasons, _shape, find
 
 RNG = np.random.default_rng(7)
 
@@ -134,3 +134,14 @@ def test_the_shortest_of_a_periods_multiples_is_taken() -> None:
     found = find(log, 4, 480)
     assert found is not None
     assert found.length == pytest.approx(40, abs=0.2)
+
+
+def test_edges_are_kept_and_noise_is_smoothed() -> None:
+    """Pulses of 20 steps each 200 have an edge of one step; a slow wave under noise has none."""
+    steps = np.arange(1000)
+    edge = Seasons().observe(RNG.poisson(600 + 3000 * (steps % 200 < 20)).astype(float), 60.0, 1e6)
+    assert edge is not None
+    assert edge.changes[0] == pytest.approx(np.log1p(3600 / edge.level) - np.log1p(600 / edge.level), rel=0.1)
+    wave = RNG.poisson(20 * (1.5 + np.sin(2 * np.pi * np.arange(1200) / 300))).astype(float)
+    shape = _shape(np.log1p(wave / wave.mean()), 300.0)
+    assert np.abs(np.diff(shape)).mean() < 0.5 * np.abs(np.diff(np.log1p(wave / wave.mean()))).mean()
