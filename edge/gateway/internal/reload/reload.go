@@ -25,6 +25,7 @@ type Reloader struct {
 
 	mu     sync.Mutex
 	state  State
+	taken  uint64 // what the folder looked like when it was last loaded, served or refused; one goroutine loads
 	loads  *prometheus.CounterVec
 	stale  prometheus.Gauge
 	rules  prometheus.Gauge
@@ -62,6 +63,8 @@ func New(dir string, options config.Options, apply func(*config.Config) error, m
 func (r *Reloader) Load() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// Before it is read: what changes while it is, or before Watch begins, is another look's to find.
+	r.taken = r.look()
 	loaded, err := config.Load(r.Dir, r.Options)
 	if err == nil {
 		err = r.Apply(loaded)
@@ -94,7 +97,7 @@ func (r *Reloader) State() State {
 	return now
 }
 
-// Watch loads the folder again when it has changed, or `now` says so, until ctx is done.
+// Watch loads the folder again when it has changed since it was loaded, or `now` says so, until ctx is done.
 //
 // It looks instead of being told: inotify says nothing on network file systems and of what a container's host changes,
 // and a mounted ConfigMap changes by a link far from its files. A look is one stat for each file. A change is taken when
@@ -102,22 +105,19 @@ func (r *Reloader) State() State {
 func (r *Reloader) Watch(ctx context.Context, every time.Duration, now <-chan struct{}) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	served := r.look()
-	last := served
+	last := r.taken
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-now:
-			served = r.look()
 		case <-ticker.C:
 			seen := r.look()
 			settled := seen == last
 			last = seen
-			if seen == served || !settled {
+			if seen == r.taken || !settled {
 				continue
 			}
-			served = seen
 		}
 		if err := r.Load(); err != nil {
 			slog.Error("the folder of routes is refused; what was loaded before is still served", "error", err.Error())
