@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from foremesh.forecast_train import train
-from foremesh.options import USAGE, exits
+from foremesh.options import USAGE, exits, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +78,7 @@ def backtest(
             raise ValueError(f"--last: {last:g}; write a share above 0, up to 1")
         if json is not None and str(json) != "-":
             _writable(json)
-        with _bar(console) as progress:
+        with progress_bar(console, disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task("forecasts")
             table: dict[str, Any] = judging.run(
                 trace,
@@ -153,12 +153,3 @@ def table_of(result: dict[str, Any]) -> Table:
 def _writable(path: Path) -> None:
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise ValueError(f"--json: {path} can't be written; name a file in a folder that is there")
-
-
-def _bar(console: Console) -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, disable=not sys.stderr.isatty(),
-    )  # fmt: skip

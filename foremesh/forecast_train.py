@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from foremesh.mesh import Failed
-from foremesh.options import USAGE, exits
+from foremesh.options import USAGE, exits, progress_bar
 
 SETUP = "`python3 deploy/local/setup.py --train`"
 
@@ -58,7 +58,7 @@ def train(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         _check(out)
-        with _bar(console) as progress:
+        with progress_bar(console, disable=not sys.stderr.isatty()) as progress:
             tasks: dict[str, Any] = {}
 
             def show(what: str, done: int, total: int) -> None:
@@ -110,12 +110,3 @@ def _licences(path: Path | None) -> dict[str, str]:
     if not isinstance(found, dict):
         raise ValueError(f'{path}: not an object; write JSON such as {{"mine": "CC BY 4.0"}}')
     return {str(name): str(licence) for name, licence in found.items()}
-
-
-def _bar(console: Console) -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, disable=not sys.stderr.isatty(),
-    )  # fmt: skip

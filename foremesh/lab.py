@@ -7,18 +7,14 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from foremesh.lab_show import explain, report
 from foremesh.lab_validate import validate
 from foremesh.mesh import Failed
-from foremesh.options import FAILED, USAGE, Json, exits
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
+from foremesh.options import FAILED, USAGE, Json, exits, progress_bar
 
 app = typer.Typer(
     help="Compare scaling policies on traffic traces: the live policies, simulated replicas.",
@@ -161,7 +157,7 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
-    with _bar(console) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task("runs")
         try:
             rows = run_all(
@@ -220,15 +216,3 @@ def _writable(out: Path) -> None:
         raise ValueError(
             f"--out: {out} can't be made ({e.strerror}); name a folder that can be written"
         ) from None
-
-
-def _bar(console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 from pydantic import ValidationError
@@ -14,6 +14,10 @@ from deploy.local.ports import NoFreePort
 from deploy.local.settings import MeshSettings
 from deploy.local.tools import ToolMissing
 from foremesh.mesh import Failed, NotUp
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 P = ParamSpec("P")
 
@@ -58,3 +62,17 @@ def exits(verb: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(FAILED) from None
 
     return run
+
+
+def progress_bar(console: Console, *, disable: bool = False) -> Progress:
+    """How far a long work is, of how many steps, and how long it will take yet."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=disable,
+    )

@@ -42,30 +42,14 @@ def int8(fp32: Path, out: Path, *, per_channel: bool = True, reduce_range: bool 
     where a processor has no VNNI, two products of full range saturate the 16 bits that they are added in, and answers
     would differ between machines.
     """
-    quantize_dynamic(
-        str(fp32),
-        str(out),
-        op_types_to_quantize=["Gather", "MatMul"],
-        weight_type=QuantType.QInt8,
-        per_channel=per_channel,
-        reduce_range=reduce_range,
-    )
-    return out
+    return _in_8_bits(fp32, out, "Gather", "MatMul", per_channel=per_channel, reduce_range=reduce_range)
 
 
 def int8_table_int4(fp32: Path, out: Path) -> Path:
     """As `int8`, with the tables that are looked things up in 4 bits: in the room of a row of 8 bits there are nearly
     two, and a word that a model knows roughly is worth more than one that it does not know."""
     with tempfile.TemporaryDirectory() as folder:
-        products = Path(folder) / "products.onnx"
-        quantize_dynamic(
-            str(fp32),
-            str(products),
-            op_types_to_quantize=["MatMul"],
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-        )
+        products = _in_8_bits(fp32, Path(folder) / "products.onnx", "MatMul")
         return _in_4_bits(products, out, "Gather")
 
 
@@ -103,16 +87,30 @@ def int8_attention_int4(fp32: Path, out: Path) -> Path:
     if not attention:
         return int4(fp32, out)
     with tempfile.TemporaryDirectory() as folder:
-        products, rest = Path(folder) / "products.onnx", Path(folder) / "rest.onnx"
-        quantize_dynamic(
-            str(fp32),
-            str(products),
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-            nodes_to_quantize=attention,
-        )
-        return _in_4_bits(_in_4_bits(products, rest, "MatMul"), out, "Gather", block=WIDE)
+        products = _in_8_bits(fp32, Path(folder) / "products.onnx", "MatMul", nodes=attention)
+        rest = _in_4_bits(products, Path(folder) / "rest.onnx", "MatMul")
+        return _in_4_bits(rest, out, "Gather", block=WIDE)
+
+
+def _in_8_bits(
+    path: Path,
+    out: Path,
+    *kinds: str,
+    per_channel: bool = True,
+    reduce_range: bool = True,
+    nodes: Sequence[str] | None = None,
+) -> Path:
+    """The constants of nodes of these kinds, of all of them or of those that are named."""
+    quantize_dynamic(
+        str(path),
+        str(out),
+        op_types_to_quantize=list(kinds),
+        weight_type=QuantType.QInt8,
+        per_channel=per_channel,
+        reduce_range=reduce_range,
+        nodes_to_quantize=nodes,
+    )
+    return out
 
 
 def _in_4_bits(path: Path, out: Path, *kinds: str, block: int = BLOCK) -> Path:
