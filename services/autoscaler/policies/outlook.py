@@ -45,7 +45,8 @@ WIDEST = 1.5
 """Nothing is expected this many times above or below all that is known: a line must not be drawn too far."""
 
 LEAST_RPS = 0.1
-"""Requests per second below which noise is not taken to become smaller."""
+"""Requests per second below which noise is not taken to become smaller, where the capacity of a replica is not known;
+else it is that: what one replica carries decides nothing, and a jump out of nothing would be a giant in units of it."""
 
 LONGEST_PAUSE_S = 30.0
 """Between two ticks; after a longer one the time between is another life."""
@@ -94,10 +95,12 @@ class Outlook:
         self._highs: Sequence[float] = ()
         self._waiting: tuple[deque[_Sample], ...] = tuple(deque() for _ in range(HORIZONS))
         self._sampled_at = -math.inf
+        self._least_rps = LEAST_RPS
 
     def hear(self, observation: Observation) -> None:
         """Take in the seconds since the last call; to be called at each tick, whatever is decided."""
         now = observation.now
+        self._least_rps = observation.capacity_rps or LEAST_RPS
         if not 0 <= now - self._heard_at <= LONGEST_PAUSE_S:
             self._begin(observation)
             return
@@ -136,10 +139,10 @@ class Outlook:
                     self._learn(sample)
 
     def _learn(self, sample: _Sample) -> None:
-        root = _root(sample.level)
+        root = self._root(sample.level)
         self._ridge.learn(sample.inputs, [(came - sample.level) / root for came in sample.outcomes])
         for errors, said, came in zip(self._errors, sample.said, sample.outcomes, strict=True):
-            errors.add((came - said) / _root(max(said, sample.level)))
+            errors.add((came - said) / self._root(max(said, sample.level)))
         self._margins = ()
         self._samples += 1
         if self._samples % SOLVE_EVERY == 0:
@@ -157,7 +160,7 @@ class Outlook:
             self._medians, self._highs = forecast.by_horizon(0.5), forecast.by_horizon(self._quantile)
         foretold = interpolated(age + lead_s + forecast.step_s / 2, forecast.horizons_s, self._medians)
         level = self._means[_LEVEL]
-        root = _root(level)
+        root = self._root(level)
         inputs = self._inputs(level, root, foretold)
         known = (*self._means, foretold)
         least, most = min(known) / WIDEST, max(known) * WIDEST
@@ -172,7 +175,7 @@ class Outlook:
                 for errors, each in zip(self._errors, ahead, strict=True)
             ]
         return [
-            Expected(each, rate, max(0.0, rate + margin * (root if rate <= level else _root(rate))))
+            Expected(each, rate, max(0.0, rate + margin * (root if rate <= level else self._root(rate))))
             for each, rate, margin in zip(ahead, said, self._margins, strict=True)
         ]
 
@@ -202,9 +205,8 @@ class Outlook:
         middle_s = horizon_s + forecast.step_s / 2
         middle = interpolated(middle_s, forecast.horizons_s, self._medians)
         high = interpolated(middle_s, forecast.horizons_s, self._highs)
-        return (high - middle) / _root(middle)
+        return (high - middle) / self._root(middle)
 
-
-def _root(rate: float) -> float:
-    """The unit of errors: the noise of a count grows as the root of the rate, and so does that of bursty traffic."""
-    return math.sqrt(max(rate, LEAST_RPS))
+    def _root(self, rate: float) -> float:
+        """The unit of errors: the noise of a count grows as the root of the rate, as does that of bursty traffic."""
+        return math.sqrt(max(rate, self._least_rps))

@@ -110,3 +110,9 @@ def test_a_price_is_a_quantile() -> None:
     for price in (0, -1, math.nan, math.inf):
         with pytest.raises(ValueError, match="price"):
             quantile_of(price)
+
+
+def test_a_jump_out_of_nothing_is_no_giant_once_there_is_load() -> None:
+    rate = [0] * 400 + [250] * 200 + [0] * 30
+    highs = [one[-1].high_rps for at, one in lived(rate, forecast=0, quantile=0.988) if at > 520]
+    assert max(highs) < 4 * 250
