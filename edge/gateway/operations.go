@@ -41,7 +41,7 @@ func guarded(s *settings.Settings, handler http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		given := []byte(r.Header.Get("dapr-api-token"))
 		if s.AppToken == "" || subtle.ConstantTimeCompare(given, []byte(s.AppToken)) != 1 {
-			problem.Unauthorized().Write(w)
+			problem.Unauthorized("a valid dapr-api-token is needed").Write(w)
 			return
 		}
 		handler(w, r)

@@ -211,7 +211,7 @@ func TestAMistakeIsNamedWithItsLineAndTheWayOut(t *testing.T) {
 		"RateLimit without per":  {"apiVersion: foremesh.dev/v1alpha1\nkind: RateLimit\nmetadata: { name: l }\nspec:\n  total: { requests: 1 }\n", 5, []string{"'l'", "total needs requests and per"}},
 		"RateLimit below 0":      {"apiVersion: foremesh.dev/v1alpha1\nkind: RateLimit\nmetadata: { name: l }\nspec:\n  perClient: { requests: -1, per: 1s }\n", 5, []string{"'l'", "positive"}},
 		"unknown RateLimit":      {filter("[ { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: RateLimit, name: fiar } } ]"), 6, []string{"'fiar'", "no file"}},
-		"unknown extension":      {filter("[ { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: Magic, name: a } } ]"), 6, []string{"Coalesce or RateLimit"}},
+		"unknown extension":      {filter("[ { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: Magic, name: a } } ]"), 6, []string{"Coalesce, RateLimit, JWT or APIKey"}},
 		"unknown Coalesce":       {filter("[ { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: Coalesce, name: mayn } } ]"), 6, []string{"'mayn'", "no file", "correct the name"}},
 		"relative path":          {route("r", to("app", "path: { value: a }")), 6, []string{"'a'", "begin with one /"}},
 		"encoded path":           {route("r", to("app", "path: { value: /a%2fb }")), 6, []string{"'/a%2fb'", "encoding"}},

@@ -30,13 +30,21 @@ func (c *compiling) filters(rule *gatewayv1.HTTPRouteRule, action *routes.Action
 	if action.Redirect != nil && (action.Rewrite != nil || len(rule.BackendRefs) > 0) {
 		c.wrong([]any{"filters"}, "RequestRedirect goes with no URLRewrite and no backendRefs; remove them")
 	}
+	if action.Limit != nil && action.Limit.ByIdentity && action.JWT == nil && action.APIKey == nil {
+		c.wrong([]any{"filters"}, "RateLimit '%s' counts by Identity, so the rule needs a filter JWT or APIKey too", action.Limit.Name)
+	}
 	if action.Coalesce == nil {
 		return
 	}
-	delete(seen, "RateLimit") // it goes with everything
+	for _, kind := range []string{"RateLimit", "JWT", "APIKey"} { // they look at a request before it is carried
+		delete(seen, kind)
+	}
+	if action.JWT != nil && len(action.JWT.Headers) > 0 || action.APIKey != nil && action.APIKey.ClientHeader != "" {
+		c.wrong([]any{"filters"}, "a Coalesce carries bodies and no headers, so claimHeaders and clientHeader would be lost; use a JWT or an APIKey without")
+	}
 	if len(seen) > 1 || rule.Timeouts != nil || rule.Retry != nil || len(action.Backends) != 1 || action.Backends[0].App == "" ||
 		len(rule.BackendRefs[0].Filters) > 0 || rule.BackendRefs[0].Weight != nil {
-		c.wrong([]any{"filters"}, "a Coalesce goes with one backendRef of kind DaprApp, and with no weight, other filter than RateLimit, timeouts or retry")
+		c.wrong([]any{"filters"}, "a Coalesce goes with one backendRef of kind DaprApp, and with no weight, other filter than RateLimit, JWT and APIKey, timeouts or retry")
 	}
 }
 
@@ -57,26 +65,41 @@ func (c *compiling) filter(f *gatewayv1.HTTPRouteFilter, rule *gatewayv1.HTTPRou
 		action.Mirrors = append(action.Mirrors, c.mirror(f.RequestMirror, at))
 	case f.Type == gatewayv1.HTTPRouteFilterCORS && f.CORS != nil:
 		action.CORS = c.cors(f.CORS, at)
-	case f.Type == gatewayv1.HTTPRouteFilterExtensionRef && f.ExtensionRef != nil && f.ExtensionRef.Group == Group && f.ExtensionRef.Kind == "Coalesce":
-		spec, found := c.b.coalesce[full(c.route.it.Namespace, string(f.ExtensionRef.Name))]
-		if !found {
-			c.wrong(at, "Coalesce '%s' is in no file of this folder; write it, or correct the name", f.ExtensionRef.Name)
-		}
-		action.Coalesce = spec
-	case f.Type == gatewayv1.HTTPRouteFilterExtensionRef && f.ExtensionRef != nil && f.ExtensionRef.Group == Group && f.ExtensionRef.Kind == "RateLimit":
-		found := false
-		if action.Limit, found = c.b.limit[full(c.route.it.Namespace, string(f.ExtensionRef.Name))]; !found {
-			c.wrong(at, "RateLimit '%s' is in no file of this folder; write it, or correct the name", f.ExtensionRef.Name)
-		}
-	case f.Type == gatewayv1.HTTPRouteFilterExtensionRef:
-		c.wrong(at, "filter 'ExtensionRef' is supported only to {group: %s, kind: Coalesce or RateLimit}", Group)
+	case f.Type == gatewayv1.HTTPRouteFilterExtensionRef && f.ExtensionRef != nil:
+		c.extension(f.ExtensionRef, action, at)
 	default:
 		c.wrong(at, "filter '%s' is not supported, or lacks its own field", f.Type)
 	}
 }
 
+// extension follows a reference to a filter of this gateway's own.
+func (c *compiling) extension(ref *gatewayv1.LocalObjectReference, action *routes.Action, at []any) {
+	found, name := false, full(c.route.it.Namespace, string(ref.Name))
+	switch string(ref.Group + "/" + gatewayv1.Group(ref.Kind)) {
+	case Group + "/Coalesce":
+		action.Coalesce, found = c.b.coalesce[name]
+	case Group + "/RateLimit":
+		action.Limit, found = c.b.limit[name]
+	case Group + "/JWT":
+		action.JWT, found = c.b.token[name]
+	case Group + "/APIKey":
+		action.APIKey, found = c.b.key[name]
+	default:
+		c.wrong(at, "filter 'ExtensionRef' is supported only to {group: %s, kind: Coalesce, RateLimit, JWT or APIKey}", Group)
+		return
+	}
+	if !found {
+		c.wrong(at, "%s '%s' is in no file of this folder; write it, or correct the name", ref.Kind, ref.Name)
+	}
+}
+
 // Headers that tell how a message is framed or where it goes are not a route's to change.
 var framing = []string{"Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Forwarded", "X-Real-Ip"}
+
+// own tells whether a header is the gateway's alone; the name is canonical.
+func own(name string) bool {
+	return slices.Contains(framing, name) || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Dapr-")
+}
 
 func (c *compiling) edit(f *gatewayv1.HTTPHeaderFilter, at []any) routes.Edit {
 	name := func(given string) string {
@@ -84,7 +107,7 @@ func (c *compiling) edit(f *gatewayv1.HTTPHeaderFilter, at []any) routes.Edit {
 		if !token.MatchString(given) {
 			c.wrong(at, "'%s' is no name of a header", given)
 		}
-		if slices.Contains(framing, canonical) || strings.HasPrefix(canonical, "X-Forwarded-") || strings.HasPrefix(canonical, "Dapr-") {
+		if own(canonical) {
 			c.wrong(at, "header '%s' is the gateway's own and cannot be changed; remove it (the host is changed by URLRewrite)", given)
 		}
 		return canonical

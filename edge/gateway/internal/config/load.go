@@ -9,6 +9,7 @@ import (
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
 	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 )
@@ -67,6 +68,8 @@ func (b *builder) finish(dir string) (*Config, error) {
 	b.readBooks()
 	b.readCoalesces()
 	b.readLimits()
+	b.readTokens()
+	b.readKeys()
 	// Objects of the same age go by their names (Gateway API's last tie-breakers), wherever they are written.
 	slices.SortStableFunc(b.routes, func(x, y object[gatewayv1.HTTPRoute]) int {
 		return cmp.Or(cmp.Compare(x.it.Namespace, y.it.Namespace), cmp.Compare(x.it.Name, y.it.Name))
@@ -92,6 +95,8 @@ type builder struct {
 	doors    []*door // of all Gateways
 	coalesce map[string]*routes.CoalesceSpec
 	limit    map[string]*routes.Limit
+	token    map[string]*auth.JWT
+	key      map[string]*auth.APIKey
 	services map[service]Entry
 	dns      bool
 }
@@ -143,6 +148,13 @@ func (b *builder) readLimits() {
 		}
 		name := full(l.it.Namespace, l.it.Name)
 		made := &routes.Limit{Name: name, Rates: limit.Rates{PerClient: read("perClient", l.it.Spec.PerClient), Total: read("total", l.it.Spec.Total)}}
+		switch l.it.Spec.Client {
+		case "", "Address":
+		case "Identity":
+			made.ByIdentity = true
+		default:
+			b.refuse(&l.document, []any{"spec", "client"}, "RateLimit '%s': client '%s' is not known; use Address or Identity", l.it.Name, l.it.Spec.Client)
+		}
 		if made.Rates == (limit.Rates{}) {
 			b.refuse(&l.document, []any{"spec"}, "RateLimit '%s': limits nothing; give perClient, total or both", l.it.Name)
 		}

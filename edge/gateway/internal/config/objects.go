@@ -29,8 +29,9 @@ type RateLimit struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
 	Spec              struct {
-		PerClient *RateSpec `json:"perClient"` // of one address (IPv6: one /64)
+		PerClient *RateSpec `json:"perClient"` // of one client
 		Total     *RateSpec `json:"total"`
+		Client    string    `json:"client"` // Address (also empty; IPv6: its /64) or Identity: who a JWT or an APIKey says it is
 	} `json:"spec"`
 }
 
@@ -79,6 +80,8 @@ type objects struct {
 	coalesces  []object[Coalesce]
 	books      []object[AddressBook]
 	limits     []object[RateLimit]
+	tokens     []object[JWT]
+	keys       []object[APIKey]
 	namespaces []object[Namespace]
 }
 
@@ -133,11 +136,15 @@ func (b *builder) document(d document) *Problem {
 		return decode(d, kind.Kind, &b.books, func(it *AddressBook) *metav1.ObjectMeta { return &it.ObjectMeta })
 	case Group + "/v1alpha1/RateLimit":
 		return decode(d, kind.Kind, &b.limits, func(it *RateLimit) *metav1.ObjectMeta { return &it.ObjectMeta })
+	case Group + "/v1alpha1/JWT":
+		return decode(d, kind.Kind, &b.tokens, func(it *JWT) *metav1.ObjectMeta { return &it.ObjectMeta })
+	case Group + "/v1alpha1/APIKey":
+		return decode(d, kind.Kind, &b.keys, func(it *APIKey) *metav1.ObjectMeta { return &it.ObjectMeta })
 	case "v1/Namespace":
 		return decode(d, kind.Kind, &b.namespaces, func(it *Namespace) *metav1.ObjectMeta { return &it.ObjectMeta })
 	default:
 		return d.at(d.line("kind"), "kind '%s' of '%s' is not known here; use HTTPRoute, Gateway, ReferenceGrant (gateway.networking.k8s.io/v1), "+
-			"Coalesce, RateLimit, AddressBook (%s/v1alpha1) or Namespace (v1)", kind.Kind, kind.APIVersion, Group)
+			"Coalesce, RateLimit, JWT, APIKey, AddressBook (%s/v1alpha1) or Namespace (v1)", kind.Kind, kind.APIVersion, Group)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 )
@@ -28,6 +29,8 @@ type exchange struct {
 	listener *routes.Listener
 	carrier  *carrier // of a coalesced route
 	limiter  *limiter // nil: no limit
+	verifier *auth.Verifier
+	client   string // who it has proved to be; empty: nobody asked
 	backend  *backend
 	upgrade  bool   // asks for a WebSocket
 	body     []byte // kept where a request may be sent more than once
@@ -104,6 +107,10 @@ func (x *exchange) answer(w http.ResponseWriter, r *http.Request) int {
 	if action.CORS != nil && allow(action.CORS, w, r) {
 		w.WriteHeader(http.StatusNoContent)
 		return http.StatusNoContent
+	}
+	// After a browser's preflight, which brings no credentials.
+	if status := x.identify(w, r); status != 0 {
+		return status
 	}
 	switch {
 	case action.Redirect != nil:

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/netip"
 	"net/url"
 	"reflect"
 	"strconv"
@@ -20,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
 	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
@@ -45,6 +45,9 @@ type Front struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	dropped  prometheus.Counter
+
+	identified *prometheus.CounterVec
+	keyLooks   *prometheus.CounterVec
 }
 
 // serving is a table and what its actions need.
@@ -53,6 +56,8 @@ type serving struct {
 	carriers map[*routes.Action]*carrier
 	byKey    map[carrierKey]*carrier
 	limiters map[*routes.Limit]*limiter
+
+	verifiers map[*auth.JWT]*auth.Verifier
 }
 
 // limiter is what a RateLimit has counted so far; it outlives a change of the table unless its own rates change.
@@ -83,10 +88,14 @@ func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Trac
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}, []string{"route"}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_mirrors_dropped_total", Help: "Copies of requests that were not sent, as too many were in flight."}),
+		identified: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_auth_total", Help: "Requests by the JWT or APIKey that they had to pass, and the result."}, []string{"name", "result"}),
+		keyLooks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_key_looks_total", Help: "Looks at key sets of JWTs by result: loaded or failed."}, []string{"name", "result"}),
 	}
 	f.proxy = f.newProxy()
 	f.serving.Store(&serving{table: &routes.Table{}})
-	metrics.MustRegister(f.requests, f.seconds, f.dropped,
+	metrics.MustRegister(f.requests, f.seconds, f.dropped, f.identified, f.keyLooks,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gateway_in_flight", Help: "Requests in flight."}, func() float64 { return float64(len(f.slots)) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -97,7 +106,8 @@ func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Trac
 // Use serves another table from the next request on. Those in flight end by the one that they began with.
 func (f *Front) Use(table *routes.Table) {
 	before := f.serving.Load()
-	next := &serving{table: table, carriers: map[*routes.Action]*carrier{}, byKey: map[carrierKey]*carrier{}, limiters: map[*routes.Limit]*limiter{}}
+	next := &serving{table: table, carriers: map[*routes.Action]*carrier{}, byKey: map[carrierKey]*carrier{}, limiters: map[*routes.Limit]*limiter{},
+		verifiers: map[*auth.JWT]*auth.Verifier{}}
 	budget := &retryBudget{share: f.settings.RetryBudgetShare}
 	known := map[string]bool{}
 	table.Each(func(rule *routes.Rule) {
@@ -108,6 +118,9 @@ func (f *Front) Use(table *routes.Table) {
 		}
 		if l := rule.Action.Limit; l != nil && next.limiters[l] == nil {
 			next.limiters[l] = before.limiter(l)
+		}
+		if j := rule.Action.JWT; j != nil && next.verifiers[j] == nil {
+			next.verifiers[j] = before.verifier(j, f)
 		}
 		if rule.Action.Coalesce == nil {
 			return
@@ -131,7 +144,7 @@ func (f *Front) Table() *routes.Table { return f.serving.Load().table }
 // limiter is the one that counts for a limit already, else a new one.
 func (s *serving) limiter(of *routes.Limit) *limiter {
 	for _, one := range s.limiters {
-		if one.of.Name == of.Name && reflect.DeepEqual(one.of.Rates, of.Rates) {
+		if one.of.Name == of.Name && one.of.ByIdentity == of.ByIdentity && reflect.DeepEqual(one.of.Rates, of.Rates) {
 			return &limiter{one.Limiter, of}
 		}
 	}
@@ -254,14 +267,13 @@ func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 		}
 		f.count(rule.Route, status, took)
 	}()
-	status = f.serve(w, r, &exchange{front: f, rule: rule, listener: listener, carrier: now.carriers[rule.Action], limiter: now.limiters[rule.Action.Limit]})
+	status = f.serve(w, r, &exchange{front: f, rule: rule, listener: listener, carrier: now.carriers[rule.Action], limiter: now.limiters[rule.Action.Limit],
+		verifier: now.verifiers[rule.Action.JWT]})
 }
 
 func (f *Front) serve(w http.ResponseWriter, r *http.Request, x *exchange) int {
-	if x.limiter != nil {
-		// Whoever the connection is with: what a header says of it anyone can write.
-		client, _ := netip.ParseAddrPort(r.RemoteAddr)
-		if wait, allowed := x.limiter.Allow(client.Addr(), time.Now()); !allowed {
+	if x.limiter != nil && !x.rule.Action.Limit.ByIdentity {
+		if wait, allowed := x.limiter.Allow(address(r), time.Now()); !allowed {
 			return write(w, problem.RateLimited(wait))
 		}
 	}

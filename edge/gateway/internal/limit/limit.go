@@ -32,12 +32,32 @@ type Limiter struct {
 	total *rate.Limiter
 
 	mu      sync.Mutex
-	clients map[netip.Prefix]*rate.Limiter
+	clients map[Client]*rate.Limiter
 }
+
+// Client is who is counted together.
+type Client struct {
+	prefix netip.Prefix
+	name   string
+}
+
+// Address is the client of an address. One of IPv6 is its /64, as one machine has all of it.
+func Address(address netip.Addr) Client {
+	address = address.Unmap()
+	bits := 32
+	if address.Is6() {
+		bits = 64
+	}
+	prefix, _ := address.Prefix(bits) // no address: all of these are one client
+	return Client{prefix: prefix}
+}
+
+// Named is a client that has proved its name.
+func Named(name string) Client { return Client{name: name} }
 
 // New returns a limiter whose clients have all their burst.
 func New(rates Rates) *Limiter {
-	l := &Limiter{rates: rates, clients: map[netip.Prefix]*rate.Limiter{}}
+	l := &Limiter{rates: rates, clients: map[Client]*rate.Limiter{}}
 	if rates.Total != nil {
 		l.total = rates.Total.limiter()
 	}
@@ -45,7 +65,7 @@ func New(rates Rates) *Limiter {
 }
 
 // Allow takes a request of a client, or returns how long it should wait before it asks again.
-func (l *Limiter) Allow(client netip.Addr, now time.Time) (wait time.Duration, allowed bool) {
+func (l *Limiter) Allow(client Client, now time.Time) (wait time.Duration, allowed bool) {
 	if l.rates.PerClient != nil {
 		// The client first: one that sends too much must not use up what is everyone's.
 		if wait, allowed = take(l.of(client, now), now); !allowed {
@@ -68,26 +88,17 @@ func take(of *rate.Limiter, now time.Time) (time.Duration, bool) {
 	return 0, true
 }
 
-// of finds a client's limiter. A client of IPv6 is its /64, as one machine has all of it.
-func (l *Limiter) of(client netip.Addr, now time.Time) *rate.Limiter {
-	client = client.Unmap()
-	bits := 32
-	if client.Is6() {
-		bits = 64
-	}
-	key, err := client.Prefix(bits)
-	if err != nil { // no address: all of these are one client
-		key = netip.Prefix{}
-	}
+// of finds a client's limiter.
+func (l *Limiter) of(client Client, now time.Time) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	found := l.clients[key]
+	found := l.clients[client]
 	if found == nil {
 		if len(l.clients) >= maxClients {
 			l.forget(now)
 		}
 		found = l.rates.PerClient.limiter()
-		l.clients[key] = found
+		l.clients[client] = found
 	}
 	return found
 }

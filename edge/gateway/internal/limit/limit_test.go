@@ -8,7 +8,7 @@ import (
 
 var start = time.Unix(1000, 0)
 
-func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
+func addr(text string) Client { return Address(netip.MustParseAddr(text)) }
 
 func TestAClientHasItsBurstAndThenItsRate(t *testing.T) {
 	l := New(Rates{PerClient: &Rate{Requests: 10, Per: time.Second, Burst: 3}})
@@ -65,15 +65,15 @@ func TestTheTotalIsEveryones(t *testing.T) {
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	l := New(Rates{PerClient: &Rate{Requests: 1, Per: time.Hour, Burst: 1}})
 	for i := range 3 * maxClients {
-		l.Allow(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), start)
+		l.Allow(Address(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})), start)
 		if len(l.clients) > maxClients {
 			t.Fatalf("%d clients", len(l.clients))
 		}
 	}
-	if _, ok := l.Allow(netip.Addr{}, start); !ok {
+	if _, ok := l.Allow(Address(netip.Addr{}), start); !ok {
 		t.Error("a caller without an address has no burst")
 	}
-	if _, ok := l.Allow(netip.Addr{}, start); ok {
+	if _, ok := l.Allow(Address(netip.Addr{}), start); ok {
 		t.Error("callers without an address have no limit")
 	}
 }

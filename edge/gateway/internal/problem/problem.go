@@ -92,9 +92,14 @@ func TooLarge(limit int64) *Problem {
 		"a body may have at most " + strconv.FormatInt(limit, 10) + " bytes", 0}
 }
 
-// Unauthorized is a missing or wrong token.
-func Unauthorized() *Problem {
-	return &Problem{http.StatusUnauthorized, "unauthorized", "Unauthorized", "a valid dapr-api-token is needed", 0}
+// Unauthorized is a missing or wrong token or key.
+func Unauthorized(detail string) *Problem {
+	return &Problem{http.StatusUnauthorized, "unauthorized", "Unauthorized", detail, 0}
+}
+
+// Forbidden is a caller who is known, and may not do this.
+func Forbidden(detail string) *Problem {
+	return &Problem{http.StatusForbidden, "forbidden", "Forbidden", detail, 0}
 }
 
 // Misdirected is a request for a host that this connection's certificate is not for.

@@ -25,7 +25,8 @@ func TestEachProblemIsADocumentOfItsType(t *testing.T) {
 		{problem.BadPath("d"), 400, "bad-path", ""},
 		{problem.NotFound(), 404, "not-found", ""},
 		{problem.TooLarge(5), 413, "body-too-large", ""},
-		{problem.Unauthorized(), 401, "unauthorized", ""},
+		{problem.Unauthorized("a key is needed"), 401, "unauthorized", ""},
+		{problem.Forbidden("not this one"), 403, "forbidden", ""},
 	} {
 		w := httptest.NewRecorder()
 		c.problem.Write(w)

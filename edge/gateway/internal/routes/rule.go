@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
 	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
 )
 
@@ -62,6 +63,8 @@ type Action struct {
 	Weights  int       // their sum
 	Coalesce *CoalesceSpec
 	Limit    *Limit
+	JWT      *auth.JWT    // who has no token of it gets 401; nil: no token is asked for
+	APIKey   *auth.APIKey // likewise
 	CORS     *CORS
 	Redirect *Redirect
 	Rewrite  *Rewrite
@@ -140,8 +143,9 @@ type CORS struct {
 
 // Limit bounds the requests of all rules that share it.
 type Limit struct {
-	Name  string
-	Rates limit.Rates
+	Name       string
+	Rates      limit.Rates
+	ByIdentity bool // a client is who it has proved to be, and not its address
 }
 
 // CoalesceSpec carries concurrent requests of a rule in one call; every field but eager is required.
@@ -157,7 +161,7 @@ type CoalesceSpec struct {
 // String says what is done.
 func (a *Action) String() string {
 	if a.Redirect != nil {
-		return fmt.Sprintf("redirects with status %d", a.Redirect.Status)
+		return a.asks() + fmt.Sprintf("redirects with status %d", a.Redirect.Status)
 	}
 	var to []string
 	for i := range a.Backends {
@@ -181,5 +185,17 @@ func (a *Action) String() string {
 	if a.Coalesce != nil {
 		how = "goes, with what arrives at the same time, to "
 	}
-	return how + strings.Join(to, ", ")
+	return a.asks() + how + strings.Join(to, ", ")
+}
+
+// asks says what a request must prove first.
+func (a *Action) asks() string {
+	text := ""
+	if a.JWT != nil {
+		text += "with a token that JWT '" + a.JWT.Name + "' takes, "
+	}
+	if a.APIKey != nil {
+		text += "with a key of APIKey '" + a.APIKey.Name + "' in header " + a.APIKey.Header + ", "
+	}
+	return text
 }
