@@ -15,6 +15,7 @@ from rich.table import Table
 from deploy.local import tools
 from deploy.local.settings import REPO, MeshSettings
 from foremesh import mesh as lifecycle
+from foremesh.bench_gateway import gateway
 from foremesh.bench_inference import inference
 from foremesh.bench_stress import memory, overload
 from foremesh.mesh import Failed, MeshClient
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Measure on this machine; everything is compared within one run.", no_args_is_help=True
 )
+app.command()(gateway)
 app.command()(inference)
 app.command()(overload)
 app.command()(memory)

@@ -238,19 +238,19 @@ def free_ports() -> int:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on; load_1m: of the machine before the bench began."""
+    """What figures of models were measured on: the host, and the version of what runs them."""
     import onnxruntime  # noqa: PLC0415
 
+    return host() | {"onnxruntime": onnxruntime.__version__}
+
+
+def host() -> dict[str, Any]:
+    """This machine; load_1m: before the bench began."""
     cpu = "unknown"
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "onnxruntime": onnxruntime.__version__,
-        "load_1m": round(os.getloadavg()[0], 2),
-    }
+    return {"cpu": cpu, "cores": os.cpu_count(), "load_1m": round(os.getloadavg()[0], 2)}
 
 
 def show(figures: dict[str, Any]) -> None:
@@ -285,14 +285,19 @@ def show(figures: dict[str, Any]) -> None:
                     cells += [f"{server['rss_mb']:.0f}", f"{server['ready_s']:.2f}"]
                 table.add_row(*cells)
     console.print(table)
-    bars = Table(box=None, header_style="bold")
-    for title in ("figure", "value", "bar", ""):
-        bars.add_column(title, justify="right" if title in ("value", "bar") else "left")
-    for bar in figures["bars"]:
-        limit = f"at least {bar['at_least']:g}" if "at_least" in bar else f"at most {bar['at_most']:g}"
-        bars.add_row(
-            bar["what"], f"{bar['value']:.2f}", limit, "met" if bar["met"] else "[bold red]not met[/]"
-        )
-    console.print(bars)
+    console.print(bars_table(figures["bars"]))
     for name, why in figures["failed"].items():
         console.print(f"left out: {name}: {why}", markup=False)
+
+
+def bars_table(bars: Sequence[dict[str, Any]]) -> Table:
+    """The bars of `lab.bars.judged` beside the figures."""
+    table = Table(box=None, header_style="bold")
+    for title in ("figure", "value", "bar", ""):
+        table.add_column(title, justify="right" if title in ("value", "bar") else "left")
+    for bar in bars:
+        limit = f"at least {bar['at_least']:g}" if "at_least" in bar else f"at most {bar['at_most']:g}"
+        table.add_row(
+            bar["what"], f"{bar['value']:.2f}", limit, "met" if bar["met"] else "[bold red]not met[/]"
+        )
+    return table

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict
 
+from lab.bars import Bar, judged
 from lab.closed_loop import Load, LoadRunner, Target
 from lab.rounds import (
     CONNECTIONS,
@@ -95,20 +96,6 @@ class TierFigures(TypedDict):
     c64_vs_bare_rounds: list[float]
     c1_p50_added_ms: float
     errors: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """What a figure must reach: at least ``limit``, or at most."""
-
-    figure: str
-    what: str
-    limit: float
-    least: bool
-
-    def met(self, value: float) -> bool:
-        """Whether the value does."""
-        return value >= self.limit if self.least else value <= self.limit
 
 
 BARS = (
@@ -211,17 +198,7 @@ def report(tiers: Mapping[str, TierFigures]) -> dict[str, Any]:
         told[f"{tier}_c1_p50_added_ms"] = of_tier["c1_p50_added_ms"]
         told[f"{tier}_ready_s"] = of_tier["ours"]["ready_s"]
         told[f"{tier}_rss_mb"] = of_tier["ours"]["rss_mb"]
-    told["bars"] = [
-        {
-            "figure": bar.figure,
-            "what": bar.what,
-            "value": told[bar.figure],
-            "at_least" if bar.least else "at_most": bar.limit,
-            "met": bar.met(told[bar.figure]),
-        }
-        for bar in BARS
-        if bar.figure in told
-    ]
+    told["bars"] = judged(BARS, told)
     told["errors"] = sum(of_tier["errors"] for of_tier in tiers.values())
     return told
 

@@ -1,4 +1,4 @@
-"""Closed-loop load from the Go program in `lab/loadgen`: how much a target takes, and how fast it answers."""
+"""Load from the Go program in `lab/loadgen`: how much a target takes, and how fast it answers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _GRACE_S = 15.0  # start of the program, the last requests' time-out, its summar
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is asked: ``url`` (http://host:port/path, POSTed to), headers beside the content type (tokens),
-    the JSON bodies that are cycled over, and a piece of text that every right answer contains."""
+    """What is asked: ``url`` (http://host:port/path), headers beside the content type (tokens), the JSON bodies
+    that are POSTed and cycled over (none: GET), and a piece of text that every right answer contains."""
 
     url: str
     bodies: Sequence[str]
@@ -56,10 +56,14 @@ class LoadRunner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadGenerator:
-    """Runs the compiled `lab/loadgen` (``binary``); a LoadRunner. ``timeout_s`` is that of one request."""
+    """Runs the compiled `lab/loadgen` (``binary``); a LoadRunner. ``timeout_s`` is that of one request.
+
+    rate: requests per second of all connections, evenly spread; 0: each sends its next one when the last is answered.
+    """
 
     binary: Path
     timeout_s: float = 5.0
+    rate: float = 0.0
 
     def __call__(self, target: Target, *, connections: int, seconds: float, warmup_s: float = 0.0) -> Load:
         """Blocks for warm-up and measurement. Raises LoadFailed when the program can't run or refuses the
@@ -69,6 +73,7 @@ class LoadGenerator:
             "headers": dict(target.headers),
             "bodies": list(target.bodies),
             "expect": target.expect,
+            "rate": self.rate,
             "connections": connections,
             "duration_s": seconds,
             "warmup_s": warmup_s,

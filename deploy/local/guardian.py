@@ -73,11 +73,18 @@ class Guarded:
 
     def rss_mb(self) -> float:
         """Resident memory of all its processes, 10^6 bytes; what they share counts for each of them."""
-        total = 0
+        return self._sum(lambda process: process.memory_info().rss) / 1e6
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU that all of its processes have used, user and system."""
+        return self._sum(lambda process: sum(process.cpu_times()[:2]))
+
+    def _sum(self, of: Callable[[psutil.Process], float]) -> float:
+        total = 0.0
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
-        return total / 1e6
+                total += of(process)
+        return total
 
     def stop(self) -> None:
         """End all of its processes."""

@@ -68,7 +68,9 @@ JAEGER = GoTool(
 )
 GATEWAY = GoTool("gateway", REPO / "edge/gateway", ".", "edge gateway")
 LOADGEN = GoTool("loadgen", REPO / "lab/loadgen", ".", "load generator of the benches")
-GO_TOOLS = (SIDECAR, SENTRY, JAEGER, GATEWAY, LOADGEN)
+UPSTREAM = GoTool("upstream", REPO / "lab/loadgen", "./upstream", "upstream of the gateway's bench")
+BAREPROXY = GoTool("bareproxy", REPO / "lab/loadgen", "./bareproxy", "net/http's reverse proxy alone")
+GO_TOOLS = (SIDECAR, SENTRY, JAEGER, GATEWAY, LOADGEN, UPSTREAM, BAREPROXY)
 
 
 def cache_dir() -> Path:

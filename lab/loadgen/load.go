@@ -40,7 +40,7 @@ func run(s *spec) report {
 	tallies := make([]tally, s.Connections)
 	var connections sync.WaitGroup
 	for i := range tallies {
-		connections.Go(func() { tallies[i] = drive(client, s, i*len(s.Bodies)/s.Connections, begin, end) })
+		connections.Go(func() { tallies[i] = drive(client, s, i, begin, end) })
 	}
 	connections.Wait()
 	return summarise(tallies, end.Sub(begin))
@@ -53,25 +53,30 @@ func hostPort(target *url.URL) string {
 	return net.JoinHostPort(target.Hostname(), "80")
 }
 
-// drive sends one connection's requests one after the other, from body `at` on, until `end`.
-func drive(client *fasthttp.HostClient, s *spec, at int, begin, end time.Time) tally {
+// drive sends the requests of connection `number` one after the other until `end`.
+func drive(client *fasthttp.HostClient, s *spec, number int, begin, end time.Time) tally {
 	var t tally
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
 	defer fasthttp.ReleaseResponse(response)
 	request.SetRequestURI(s.URL)
-	request.Header.SetMethod(fasthttp.MethodPost)
-	request.Header.SetContentType("application/json")
+	if len(s.Bodies) > 0 {
+		request.Header.SetMethod(fasthttp.MethodPost)
+		request.Header.SetContentType("application/json")
+	}
 	for name, value := range s.Headers {
 		request.Header.Set(name, value)
 	}
 	expected := []byte(s.Expect)
-	for ; ; at++ {
-		started := time.Now()
+	p := newPace(s, number)
+	for at := number * len(s.Bodies) / s.Connections; ; at++ {
+		started := p.next(end)
 		if !started.Before(end) {
 			return t
 		}
-		request.SetBodyString(s.Bodies[at%len(s.Bodies)])
+		if len(s.Bodies) > 0 {
+			request.SetBodyString(s.Bodies[at%len(s.Bodies)])
+		}
 		err := client.DoTimeout(request, response, seconds(s.TimeoutS))
 		ended := time.Now()
 		if err == nil {

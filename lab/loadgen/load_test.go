@@ -98,7 +98,7 @@ func TestSpecIsChecked(t *testing.T) {
 		"not JSON":          `{`,
 		"unknown field":     `{"urls":"http://x"}`,
 		"scheme":            `{"url":"https://x/","bodies":["a"],"connections":1,"duration_s":1}`,
-		"no bodies":         `{"url":"http://x/","connections":1,"duration_s":1}`,
+		"negative rate":     `{"url":"http://x/","rate":-1,"connections":1,"duration_s":1}`,
 		"no connections":    `{"url":"http://x/","bodies":["a"],"duration_s":1}`,
 		"too long":          `{"url":"http://x/","bodies":["a"],"connections":1,"duration_s":1e9}`,
 		"negative warm-up":  `{"url":"http://x/","bodies":["a"],"connections":1,"duration_s":1,"warmup_s":-1}`,

@@ -1,5 +1,5 @@
-// Command loadgen is a closed-loop HTTP load generator: N persistent connections, each sending its next request when
-// the last is answered, for a fixed time.
+// Command loadgen is an HTTP load generator: N persistent connections, each sending its next request when the last is
+// answered, or at the times of a steady rate, for a fixed time.
 //
 // It reads one JSON document from stdin (headers may hold tokens, which have no place in argv) and writes one to
 // stdout; see spec and report. Exit code 2 means that the document was wrong, and stderr says how.
@@ -16,9 +16,10 @@ import (
 
 // spec says what to send, how and for how long.
 type spec struct {
-	URL         string            `json:"url"`         // http://host:port/path, POSTed to
-	Headers     map[string]string `json:"headers"`     // sent with each request, beside Content-Type: application/json
-	Bodies      []string          `json:"bodies"`      // cycled over; each connection starts at its own place
+	URL         string            `json:"url"`         // http://host:port/path
+	Headers     map[string]string `json:"headers"`     // sent with each request, beside Content-Type: application/json of a body
+	Bodies      []string          `json:"bodies"`      // POSTed, cycled over; each connection starts at its own place. None: GET
+	Rate        float64           `json:"rate"`        // requests per second of all connections; 0: as many as are answered
 	Expect      string            `json:"expect"`      // a 200 whose body doesn't contain this is an error
 	Connections int               `json:"connections"` // 1..4096
 	DurationS   float64           `json:"duration_s"`  // measured time, after the warm-up
@@ -41,6 +42,7 @@ type report struct {
 const (
 	mostConnections = 4096
 	mostSeconds     = 600
+	mostRate        = 1_000_000
 	mostSpecBytes   = 64 << 20
 )
 
@@ -70,8 +72,8 @@ func readSpec(from io.Reader) (*spec, error) {
 	switch {
 	case err != nil || address.Scheme != "http" || address.Host == "":
 		return nil, fmt.Errorf("url %q is no http://host:port/path address", s.URL)
-	case len(s.Bodies) == 0:
-		return nil, fmt.Errorf("bodies is empty: give at least one request body")
+	case !(s.Rate >= 0 && s.Rate <= mostRate):
+		return nil, fmt.Errorf("rate %g is outside 0..%d", s.Rate, mostRate)
 	case s.Connections < 1 || s.Connections > mostConnections:
 		return nil, fmt.Errorf("connections %d is outside 1..%d", s.Connections, mostConnections)
 	case !(s.DurationS > 0 && s.DurationS <= mostSeconds):

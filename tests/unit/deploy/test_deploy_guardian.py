@@ -55,10 +55,11 @@ def test_stop_ends_what_has_left_its_session(tmp_path: Path) -> None:
     assert daemon in {process.pid for process in server.processes()}
     assert len(server.processes()) == 2
     assert 5 < server.rss_mb() < 200
+    assert 0 < server.cpu_s() < 15
     server.stop()
     assert not lives(daemon)
     assert server.processes() == []
-    assert server.rss_mb() == 0
+    assert server.rss_mb() == server.cpu_s() == 0
 
 
 def test_a_server_that_ends_leaves_nothing(tmp_path: Path) -> None:

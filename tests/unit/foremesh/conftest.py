@@ -30,7 +30,7 @@ def port_base() -> int:
 def foremesh(tmp_path: Path, port_base: int) -> Callable[..., Done]:
     """Runs the command in a process; `FOREMESH_*` of the caller's environment do not reach it."""
 
-    def run(*words: str, **environment: str) -> Done:
+    def run(*words: str, within_s: float = 60, **environment: str) -> Done:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FOREMESH_")}
         own = {
             "FOREMESH_STATE_DIR": str(tmp_path / "state"),
@@ -42,7 +42,7 @@ def foremesh(tmp_path: Path, port_base: int) -> Callable[..., Done]:
         }
         return subprocess.run(
             [sys.executable, "-m", "foremesh.cli", *words],
-            cwd=REPO, capture_output=True, text=True, timeout=60, check=False, env=kept | own | environment,
+            cwd=REPO, capture_output=True, text=True, timeout=within_s, check=False, env=kept | own | environment,
         )  # fmt: skip
 
     return run
