@@ -103,6 +103,8 @@ class Specs:
                     "maxclients 512",
                     "timeout 0",
                     "tcp-keepalive 60",
+                    # A configuration store tells of changes; Dapr would turn this on by CONFIG, which is taken away.
+                    "notify-keyspace-events Kg$xe",
                     'rename-command CONFIG ""',
                     'rename-command DEBUG ""',
                     'rename-command FLUSHALL ""',

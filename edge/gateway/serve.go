@@ -15,12 +15,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/net/netutil"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/config"
+	"github.com/foremesh/foremesh/edge/gateway/internal/configuration"
 	"github.com/foremesh/foremesh/edge/gateway/internal/front"
 	"github.com/foremesh/foremesh/edge/gateway/internal/reload"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
@@ -78,6 +80,12 @@ func run(folder string) error {
 		}
 		publisherDone.Go(func() { publisher.Run(publishing) })
 	})
+	watcher := &configuration.Watcher{
+		Address: "http://127.0.0.1:" + strconv.Itoa(s.DaprPort), Token: s.DaprToken, Timeout: time.Second, Every: s.StoresInterval,
+		Client: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		Tell:   handler.Rollouts().Take,
+	}
+	defer watcher.Watch(nil)
 	apply := func(c *config.Config) error {
 		wanted := map[string]bool{}
 		for address, socket := range c.Table.Sockets {
@@ -90,6 +98,7 @@ func run(folder string) error {
 		// The table first: a socket that has just opened knows its routes, and one that goes has none.
 		handler.Use(c.Table)
 		swap()
+		watcher.Watch(handler.Rollouts().Keys())
 		if len(s.Direct) == 0 && counts(c.Table) {
 			publish()
 		}
@@ -105,7 +114,7 @@ func run(folder string) error {
 	if err != nil {
 		return err
 	}
-	operators := server(s, operations(s, registry, &ready, reloader, handler.Table))
+	operators := server(s, operations(s, registry, &ready, reloader, handler, watcher))
 	if err := reloader.Load(); err != nil {
 		_ = inside.Close()
 		return err

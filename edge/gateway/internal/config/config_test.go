@@ -29,6 +29,32 @@ func to(app, match string) string {
 	return fmt.Sprintf("    - matches: [ { %s } ]\n      backendRefs: [ { group: foremesh.dev, kind: DaprApp, name: %s } ]\n", match, app)
 }
 
+const two = "variants: [ { name: b, weight: 95 }, { name: a, weight: 5 } ]"
+
+// rollout is one with this spec, which begins on line 5.
+func rollout(spec string) string {
+	return "apiVersion: foremesh.dev/v1alpha1\nkind: Rollout\nmetadata: { name: two }\nspec:\n  " + spec + "\n"
+}
+
+// rolled is a rule by that Rollout.
+func rolled(backends string) string {
+	return "    - filters: [ { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: Rollout, name: two } } ]\n      backendRefs: [ " + backends + " ]\n"
+}
+
+func TestARolloutHasTheWeights(t *testing.T) {
+	loaded := load(t, map[string]string{"a.yaml": route("r", rolled("{ name: a, port: 80 }, { name: b, port: 80 }")), "b.yaml": rollout(two + "\n  configuration: { store: releases, key: site/answers }")})
+	action := match(t, loaded, "GET", "/").Action
+	if a, b := action.Backends[0], action.Backends[1]; a.Name != "b" || a.Weight != 95 || b.Name != "a" || b.Addresses[0] != "a:80" {
+		t.Errorf("got %+v", action.Backends)
+	}
+	does := action.String()
+	for _, word := range []string{"service a at a:80 (5 of 100)", "Rollout 'two'", "b.yaml:1", "key 'site/answers' of store 'releases'"} {
+		if !strings.Contains(does, word) {
+			t.Errorf("%q does not say %q", does, word)
+		}
+	}
+}
+
 func folder(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -211,7 +237,18 @@ func TestAMistakeIsNamedWithItsLineAndTheWayOut(t *testing.T) {
 		"RateLimit without per":  {"apiVersion: foremesh.dev/v1alpha1\nkind: RateLimit\nmetadata: { name: l }\nspec:\n  total: { requests: 1 }\n", 5, []string{"'l'", "total needs requests and per"}},
 		"RateLimit below 0":      {"apiVersion: foremesh.dev/v1alpha1\nkind: RateLimit\nmetadata: { name: l }\nspec:\n  perClient: { requests: -1, per: 1s }\n", 5, []string{"'l'", "positive"}},
 		"unknown RateLimit":      {filter("[ { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: RateLimit, name: fiar } } ]"), 6, []string{"'fiar'", "no file"}},
-		"unknown extension":      {filter("[ { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: Magic, name: a } } ]"), 6, []string{"Coalesce, RateLimit, JWT or APIKey"}},
+		"unknown Rollout":        {filter("[ { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: Rollout, name: anwsers } } ]"), 6, []string{"'anwsers'", "no file"}},
+		"Rollout, one variant":   {rollout("variants: [ { name: a, weight: 1 } ]"), 5, []string{"'two'", "1 variants", "2 to 16"}},
+		"Rollout, no weight":     {rollout("variants: [ { name: a }, { name: b } ]"), 5, []string{"'two'", "weights of 0"}},
+		"Rollout, a name twice":  {rollout("variants: [ { name: a, weight: 1 }, { name: a } ]"), 5, []string{"'two'", "'a'", "each once"}},
+		"Rollout, below 0":       {rollout("variants: [ { name: a, weight: -1 }, { name: b, weight: 3 } ]"), 5, []string{"'a'", "weight -1", "0 to 1000000"}},
+		"Rollout, key":           {rollout("variants: [ { name: a, weight: 1 }, { name: b } ]\n  configuration: { store: releases, key: /answers }"), 6, []string{"'/answers'", "single slashes"}},
+		"Rollout, key with dots": {rollout("variants: [ { name: a, weight: 1 }, { name: b } ]\n  configuration: { store: releases, key: a/../b }"), 6, []string{"'a/../b'"}},
+		"Rollout, store":         {rollout("variants: [ { name: a, weight: 1 }, { name: b } ]\n  configuration: { store: 'a/b', key: answers }"), 6, []string{"'a/b'", "Dapr component"}},
+		"Rollout, other names":   {route("r", rolled("{ name: a, port: 80 }, { name: c, port: 80 }")) + "---\n" + rollout(two), 7, []string{"'a', 'c'", "'two'", "'b', 'a'", "each of them once"}},
+		"Rollout, one too many":  {route("r", rolled("{ name: a, port: 80 }, { name: b, port: 80 }, { name: b, port: 81 }")) + "---\n" + rollout(two), 7, []string{"each of them once"}},
+		"Rollout, weight twice":  {route("r", rolled("{ name: a, port: 80, weight: 3 }, { name: b, port: 80 }")) + "---\n" + rollout(two), 7, []string{"'a'", "'two'", "remove it"}},
+		"unknown extension":      {filter("[ { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: Magic, name: a } } ]"), 6, []string{"Coalesce, RateLimit, Rollout, JWT or APIKey"}},
 		"unknown Coalesce":       {filter("[ { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: Coalesce, name: mayn } } ]"), 6, []string{"'mayn'", "no file", "correct the name"}},
 		"relative path":          {route("r", to("app", "path: { value: a }")), 6, []string{"'a'", "begin with one /"}},
 		"encoded path":           {route("r", to("app", "path: { value: /a%2fb }")), 6, []string{"'/a%2fb'", "encoding"}},

@@ -84,8 +84,10 @@ func (c *compiling) extension(ref *gatewayv1.LocalObjectReference, action *route
 		action.JWT, found = c.b.token[name]
 	case Group + "/APIKey":
 		action.APIKey, found = c.b.key[name]
+	case Group + "/Rollout":
+		action.Rollout, found = c.b.rollout[name]
 	default:
-		c.wrong(at, "filter 'ExtensionRef' is supported only to {group: %s, kind: Coalesce, RateLimit, JWT or APIKey}", Group)
+		c.wrong(at, "filter 'ExtensionRef' is supported only to {group: %s, kind: Coalesce, RateLimit, Rollout, JWT or APIKey}", Group)
 		return
 	}
 	if !found {

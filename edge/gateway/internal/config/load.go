@@ -11,6 +11,7 @@ import (
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
 	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
+	"github.com/foremesh/foremesh/edge/gateway/internal/release"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 )
 
@@ -70,6 +71,7 @@ func (b *builder) finish(dir string) (*Config, error) {
 	b.readLimits()
 	b.readTokens()
 	b.readKeys()
+	b.readRollouts()
 	// Objects of the same age go by their names (Gateway API's last tie-breakers), wherever they are written.
 	slices.SortStableFunc(b.routes, func(x, y object[gatewayv1.HTTPRoute]) int {
 		return cmp.Or(cmp.Compare(x.it.Namespace, y.it.Namespace), cmp.Compare(x.it.Name, y.it.Name))
@@ -97,6 +99,7 @@ type builder struct {
 	limit    map[string]*routes.Limit
 	token    map[string]*auth.JWT
 	key      map[string]*auth.APIKey
+	rollout  map[string]*release.Spec
 	services map[service]Entry
 	dns      bool
 }

@@ -96,9 +96,9 @@ func (c *compiling) compile(rule *gatewayv1.HTTPRouteRule) []*routes.Rule {
 	for i := range rule.BackendRefs {
 		backend := c.backend(&rule.BackendRefs[i], i)
 		action.Backends = append(action.Backends, backend)
-		action.Weights += backend.Weight
 	}
 	c.filters(rule, action)
+	c.shares(rule, action)
 	c.times(rule, action)
 	matches := rule.Matches
 	if len(matches) == 0 {

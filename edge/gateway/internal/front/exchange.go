@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
+	"github.com/foremesh/foremesh/edge/gateway/internal/release"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 )
 
@@ -27,10 +27,11 @@ type exchange struct {
 	front    *Front
 	rule     *routes.Rule
 	listener *routes.Listener
-	carrier  *carrier // of a coalesced route
-	limiter  *limiter // nil: no limit
 	verifier *auth.Verifier
-	client   string // who it has proved to be; empty: nobody asked
+	client   string           // who it has proved to be; empty: nobody asked
+	carrier  *carrier         // of a coalesced route
+	limiter  *limiter         // nil: no limit
+	rollout  *release.Rollout // nil: the weights of the file
 	backend  *backend
 	upgrade  bool   // asks for a WebSocket
 	body     []byte // kept where a request may be sent more than once
@@ -118,7 +119,7 @@ func (x *exchange) answer(w http.ResponseWriter, r *http.Request) int {
 	case x.carrier != nil:
 		return x.carrier.carry(w, r)
 	}
-	to := choose(action)
+	to := action.Choose(x.rollout.Split())
 	if to == nil || to.Missing != "" {
 		return write(w, problem.Unresolved())
 	}
@@ -127,23 +128,6 @@ func (x *exchange) answer(w http.ResponseWriter, r *http.Request) int {
 	}
 	x.backend = x.front.reach(to)
 	return x.forward(w, r)
-}
-
-// choose takes a backend by weight, nil if there is none.
-func choose(action *routes.Action) *routes.Backend {
-	if action.Weights == 0 {
-		return nil
-	}
-	if len(action.Backends) == 1 {
-		return &action.Backends[0]
-	}
-	at := rand.IntN(action.Weights)
-	for i := range action.Backends {
-		if at -= action.Backends[i].Weight; at < 0 {
-			return &action.Backends[i]
-		}
-	}
-	return nil
 }
 
 // forward sends a request on and returns the status that the caller got.

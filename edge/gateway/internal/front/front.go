@@ -22,6 +22,7 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
 	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
+	"github.com/foremesh/foremesh/edge/gateway/internal/release"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 	"github.com/foremesh/foremesh/edge/gateway/internal/settings"
 	"github.com/foremesh/foremesh/edge/gateway/internal/telemetry"
@@ -42,6 +43,7 @@ type Front struct {
 	budget   *retryBudget
 	away     away
 	serving  atomic.Pointer[serving]
+	rollouts release.Set
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	dropped  prometheus.Counter
@@ -58,6 +60,7 @@ type serving struct {
 	limiters map[*routes.Limit]*limiter
 
 	verifiers map[*auth.JWT]*auth.Verifier
+	rollouts  map[*release.Spec]*release.Rollout
 }
 
 // limiter is what a RateLimit has counted so far; it outlives a change of the table unless its own rates change.
@@ -95,7 +98,7 @@ func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Trac
 	}
 	f.proxy = f.newProxy()
 	f.serving.Store(&serving{table: &routes.Table{}})
-	metrics.MustRegister(f.requests, f.seconds, f.dropped, f.identified, f.keyLooks,
+	metrics.MustRegister(f.requests, f.seconds, f.dropped, f.identified, f.keyLooks, &f.rollouts,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gateway_in_flight", Help: "Requests in flight."}, func() float64 { return float64(len(f.slots)) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -110,11 +113,15 @@ func (f *Front) Use(table *routes.Table) {
 		verifiers: map[*auth.JWT]*auth.Verifier{}}
 	budget := &retryBudget{share: f.settings.RetryBudgetShare}
 	known := map[string]bool{}
+	var rollouts []*release.Spec
 	table.Each(func(rule *routes.Rule) {
 		for i := range rule.Action.Backends {
 			for _, address := range rule.Action.Backends[i].Addresses {
 				known[address] = true
 			}
+		}
+		if rule.Action.Rollout != nil {
+			rollouts = append(rollouts, rule.Action.Rollout)
 		}
 		if l := rule.Action.Limit; l != nil && next.limiters[l] == nil {
 			next.limiters[l] = before.limiter(l)
@@ -134,12 +141,16 @@ func (f *Front) Use(table *routes.Table) {
 		}
 		next.carriers[rule.Action] = next.byKey[key]
 	})
+	next.rollouts = f.rollouts.Use(rollouts)
 	f.serving.Store(next)
 	f.away.keep(known)
 }
 
 // Table is what is served.
 func (f *Front) Table() *routes.Table { return f.serving.Load().table }
+
+// Rollouts are those of what is served.
+func (f *Front) Rollouts() *release.Set { return &f.rollouts }
 
 // limiter is the one that counts for a limit already, else a new one.
 func (s *serving) limiter(of *routes.Limit) *limiter {
@@ -268,7 +279,7 @@ func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 		f.count(rule.Route, status, took)
 	}()
 	status = f.serve(w, r, &exchange{front: f, rule: rule, listener: listener, carrier: now.carriers[rule.Action], limiter: now.limiters[rule.Action.Limit],
-		verifier: now.verifiers[rule.Action.JWT]})
+		verifier: now.verifiers[rule.Action.JWT], rollout: now.rollouts[rule.Action.Rollout]})
 }
 
 func (f *Front) serve(w http.ResponseWriter, r *http.Request, x *exchange) int {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
 	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
+	"github.com/foremesh/foremesh/edge/gateway/internal/release"
+	"github.com/foremesh/foremesh/edge/gateway/internal/split"
 )
 
 // Rule is one match of one rule of an HTTPRoute, with what is done then.
@@ -60,7 +62,7 @@ func (v *Value) holds(given string) bool {
 // Action is what a rule does with the requests that it matches.
 type Action struct {
 	Backends []Backend // none, and no Redirect: 500
-	Weights  int       // their sum
+	Rollout  *release.Spec
 	Coalesce *CoalesceSpec
 	Limit    *Limit
 	JWT      *auth.JWT    // who has no token of it gets 401; nil: no token is asked for
@@ -74,6 +76,27 @@ type Action struct {
 	Timeout  *time.Duration // of the whole request; nil: as set for the gateway; 0: none
 	Attempt  *time.Duration // of one call of a backend; nil or 0: none of its own
 	Retry    *Retry
+
+	split    *split.Split // nil: never set
+	sequence split.Sequence
+}
+
+// Share says what each backend gets.
+func (a *Action) Share(weights []int) {
+	a.split = split.New(weights...)
+	a.sequence.Begin()
+}
+
+// Choose takes a backend by weight, nil if none has one. Now is what is shared out now, in the order of the backends;
+// nil: as Share said.
+func (a *Action) Choose(now *split.Split) *Backend {
+	if now == nil {
+		now = a.split
+	}
+	if i := now.At(a.sequence.Next()); i >= 0 {
+		return &a.Backends[i]
+	}
+	return nil
 }
 
 // Backend is where requests go: an app, or a service by its addresses.
@@ -173,17 +196,20 @@ func (a *Action) String() string {
 		if b.Missing != "" {
 			text = "status 500, as " + b.Missing
 		}
-		if a.Weights > 0 && len(a.Backends) > 1 {
-			text += fmt.Sprintf(" (%d of %d)", b.Weight, a.Weights)
+		if a.split.Total() > 0 && len(a.Backends) > 1 {
+			text += fmt.Sprintf(" (%d of %d)", b.Weight, a.split.Total())
 		}
 		to = append(to, text)
 	}
-	if a.Weights == 0 {
+	if a.split.Total() == 0 {
 		return "answers with status 500, as it has no backend"
 	}
 	how := "goes to "
 	if a.Coalesce != nil {
 		how = "goes, with what arrives at the same time, to "
+	}
+	if a.Rollout != nil {
+		to = append(to, "by "+a.Rollout.String())
 	}
 	return a.asks() + how + strings.Join(to, ", ")
 }

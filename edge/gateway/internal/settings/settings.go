@@ -44,6 +44,7 @@ type Settings struct {
 	PublishTimeout    time.Duration
 	MaxUnsentCounts   int
 	MaxHeaderBytes    int
+	StoresInterval    time.Duration // between looks at a configuration store that has told of no change
 	ConnectionsToDapr int
 }
 
@@ -170,6 +171,7 @@ var variables = []variable{
 	{"FOREMESH_RETRY_BUDGET", "0.1", "share of calls that may be retried", false, share(func(s *Settings) *float64 { return &s.RetryBudgetShare }, 1)},
 	{"FOREMESH_PUBLISH_TIMEOUT", "1s", "time for one traffic count to be published", false, duration(func(s *Settings) *time.Duration { return &s.PublishTimeout })},
 	{"FOREMESH_MAX_UNSENT_COUNTS", "5", "traffic counts kept while the sidecar is away", false, number(func(s *Settings) *int { return &s.MaxUnsentCounts }, 1, 3600)},
+	{"FOREMESH_STORES_INTERVAL", "5s", "time between looks at a configuration store that has told of no change", false, duration(func(s *Settings) *time.Duration { return &s.StoresInterval })},
 	{"FOREMESH_CONNECTIONS_TO_DAPR", "64", "most connections to the sidecar", false, number(func(s *Settings) *int { return &s.ConnectionsToDapr }, 1, 65535)},
 }
 
