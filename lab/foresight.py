@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lab.load import WARM_UP_S, Load
 from services.autoscaler.observation import ForecastView
-from services.predictor.champion import CONTEXT_STEPS
-from services.predictor.forecast import HORIZONS, QUANTILES, Forecaster
+from services.predictor.champion import CONTEXT_STEPS, TAIL_STEPS
+from services.predictor.forecast import HORIZONS, QUANTILES, Forecaster, Origins
 
 Floats = NDArray[np.float64]
 
@@ -92,19 +92,33 @@ def issue(
 
     step_s: length of its steps, seconds. Before a step's worth of arrivals is known, nothing is issued.
     """
+    before = len(load.before)
     total = np.concatenate(([0], np.cumsum(np.concatenate((load.before, load.arrivals)))))
-    first = -(min(WARM_UP_S, len(load.before)) // every_s) * every_s
-    count = -(-(len(load.arrivals) - first) // every_s)
-    rates = np.full((count, len(HORIZONS), len(QUANTILES)), np.nan, dtype=np.float32)
-    for at in range(count):
-        end = len(load.before) + first + at * every_s
-        steps = min(CONTEXT_STEPS, end // step_s)
-        if steps:
-            edges = total[end - steps * step_s : end + 1 : step_s]
-            history = np.diff(edges).astype(np.float64)
-            forecast = forecaster.forecast(history, float(step_s), load.began_at + first + at * every_s)
-            rates[at] = forecast.rates_rps
+    first = -(min(WARM_UP_S, before) // every_s) * every_s
+    ends = np.arange(before + first, before + len(load.arrivals), every_s)
+    unknown = int(np.searchsorted(ends, step_s))
+    rates = np.full((len(ends), len(HORIZONS), len(QUANTILES)), np.nan, dtype=np.float32)
+    at, most = unknown, CONTEXT_STEPS
+    for together in _together(ends[unknown:], step_s, every_s):
+        steps = min(most, int(together[0]) // step_s)
+        edges = total[together[:, None] - step_s * np.arange(steps, -1, -1)]
+        nows = tuple((load.began_at - before + together).tolist())
+        origins = Origins(np.diff(edges).astype(np.float64), float(step_s), nows)
+        rates[at : at + len(together)] = forecaster.rates(origins)
+        at += len(together)
+        most = TAIL_STEPS  # what was before is remembered
     return Issued(every_s, float(step_s), tuple(float(h * step_s) for h in HORIZONS), rates, first)
+
+
+def _together(ends: NDArray[np.int64], step_s: int, every_s: int) -> list[NDArray[np.int64]]:
+    """Origins in parts, each of which is forecast at once: something is learned at the first of a part only.
+
+    That is a step after it was the last time, which the first origin began, or when there is a step more of history.
+    """
+    if step_s % every_s:
+        return list(ends[:, None])
+    learned = np.diff((ends - ends[:1]) // step_s) + np.diff(ends // step_s)
+    return np.split(ends, np.flatnonzero(learned) + 1) if len(ends) else []
 
 
 def known(load: Load, *, noise: bool, reach_s: float) -> Issued:

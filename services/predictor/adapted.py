@@ -5,15 +5,15 @@ it was in and on what the found periods said. Old evidence fades; without eviden
 answer the network's.
 """
 
-from time import perf_counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from services.predictor.features import CONTEXT, Encoded
-from services.predictor.forecast import HORIZONS, QUANTILES, Floats, Forecast
+from services.predictor.forecast import HORIZONS, QUANTILES, Expert, Floats, Origins
 from services.predictor.lstm import Lstm
-from services.predictor.origins import Ledger
+from services.predictor.origins import Ledger, Settled
 
 MEMORY = 1500.0
 """Steps after which evidence weighs 1/e."""
@@ -31,18 +31,20 @@ SEASON = [CONTEXT.index(name) for name in (*(f"season_{h}" for h in HORIZONS), "
 """Places of what the found periods say in the context."""
 
 _MEDIAN = QUANTILES.index(0.5)
+_OWN = 4
 
 
 class Seen(NamedTuple):
-    """What is needed to learn from one origin: regressors [horizon, regressor], the network's medians."""
+    """What is needed to learn from an origin, the first of `encoded`: regressors [horizon, regressor], the network's
+    medians [horizon]."""
 
     regressors: Floats
     encoded: Encoded
     medians: Floats
 
 
-class Adapted:
-    """See Forecaster. It asks the network only where that was not asked at this very origin."""
+class Adapted(Expert):
+    """See Expert. It asks the network only where that was not asked at these very origins."""
 
     name = "adapted"
 
@@ -55,50 +57,54 @@ class Adapted:
         self._origins = self._refreshed = 0
         self._keep = float(np.exp(-1.0 / MEMORY))
 
-    def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
-        """See Forecaster.forecast. ColdStart where the network has one."""
-        started = perf_counter()
-        for horizon, seen, outcome in self._ledger.settle(history, step_s, now):
-            self._learn(horizon, seen, outcome)
-        read = self._lstm.read(history, step_s, now)
-        medians = read.residuals[:, _MEDIAN].astype(np.float64)
+    def counts(self, origins: Origins) -> Floats:
+        """See Expert.counts. ColdStart where the network has one."""
+        now = origins.nows[0]
+        self._learn(self._ledger.settle(origins.histories[0], origins.step_s, now))
+        read = self._lstm.read(origins)
+        medians = read.residuals[:, :, _MEDIAN].astype(np.float64)
         regressors = _regressors(read.state.astype(np.float64), read.encoded, medians)
         if self._gram is None:
-            size = regressors.shape[1]
+            size = regressors.shape[2]
             self._gram, self._moment = np.zeros((len(HORIZONS), size, size)), np.zeros((len(HORIZONS), size))
             self._readout = np.zeros((len(HORIZONS), size))
         if self._ledger.due(now):
             self._origins += 1
         if self._origins % REFRESH == 0 and self._refreshed != self._origins:
             self._refreshed = self._origins
-            pull = RIDGE * np.sqrt(HORIZONS)[:, None, None] * np.eye(regressors.shape[1])
+            pull = RIDGE * np.sqrt(HORIZONS)[:, None, None] * np.eye(regressors.shape[2])
             solved = np.linalg.solve(self._gram + pull, self._moment[:, :, None])
             self._readout = np.asarray(solved[:, :, 0], dtype=np.float64)
-        self._ledger.keep(now, Seen(regressors, read.encoded, medians))
-        moved = np.clip((regressors * self._readout).sum(axis=1), -LIMIT, LIMIT)
-        return Forecast.from_counts(
-            read.encoded.counts(read.residuals[None] + moved[None, :, None])[0],
-            model=self.name,
-            history=history,
-            step_s=step_s,
-            now=now,
-            compute_ms=(perf_counter() - started) * 1e3,
-        )
+        self._ledger.keep(now, Seen(regressors[0], read.encoded, medians[0]))
+        moved = _limited((regressors * self._readout).sum(axis=2))
+        return read.encoded.counts(read.residuals + moved[:, :, None])
 
-    def _learn(self, horizon: int, seen: Seen, outcome: float) -> None:
+    def _learn(self, settled: Sequence[Settled[Seen]]) -> None:
+        if not settled:
+            return
         assert self._gram is not None  # noqa: S101  # made before anything was kept
-        came = float(seen.encoded.residuals(np.array([[outcome]]))[0, 0])
-        missed = float(np.clip(came - seen.medians[horizon], -LIMIT, LIMIT))
-        x = seen.regressors[horizon]
-        self._gram[horizon] = self._keep * self._gram[horizon] + np.outer(x, x)
-        self._moment[horizon] = self._keep * self._moment[horizon] + missed * x
+        came = [one.said.encoded.residuals(np.array([[one.outcome]]))[0, 0] for one in settled]
+        missed = _limited(np.array(came) - np.array([one.said.medians[one.horizon] for one in settled]))
+        for (horizon, seen, _), miss in zip(settled, missed.tolist(), strict=True):
+            x, gram, moment = seen.regressors[horizon], self._gram[horizon], self._moment[horizon]
+            gram *= self._keep
+            gram += x[:, None] * x
+            moment *= self._keep
+            moment += miss * x
+
+
+def _limited(misses: Floats) -> Floats:
+    return np.asarray(np.minimum(np.maximum(misses, -LIMIT), LIMIT))
 
 
 def _regressors(state: Floats, encoded: Encoded, medians: Floats) -> Floats:
-    """[horizon, regressor]: one, the network's median, what the periods say, the state."""
-    season = encoded.context[0, SEASON]
-    own = [
-        np.concatenate([[1.0, medians[h], season[h], season[-1]], state]).clip(-8.0, 8.0)
-        for h in range(len(HORIZONS))
-    ]
-    return np.stack(own)
+    """[origin, horizon, regressor]: one, the network's median, what the periods say, the state."""
+    season = encoded.context[:, SEASON]
+    regressors = np.empty((*medians.shape, _OWN + state.shape[1]))
+    regressors[:, :, 0] = 1.0
+    regressors[:, :, 1] = medians
+    regressors[:, :, 2] = season[:, :-1]
+    regressors[:, :, 3] = season[:, -1:]
+    regressors[:, :, _OWN:] = state[:, None, :]
+    np.minimum(np.maximum(regressors, -8.0, out=regressors), 8.0, out=regressors)
+    return regressors

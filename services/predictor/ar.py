@@ -6,7 +6,7 @@ a ridge that pulls towards persistence.
 
 import numpy as np
 
-from services.predictor.forecast import HORIZONS, Floats
+from services.predictor.forecast import HORIZONS, Floats, Origins
 from services.predictor.relative import relative
 
 MEMORY = 1440
@@ -42,32 +42,56 @@ class Ar:
     def __init__(self) -> None:
         self._fitted: tuple[float, float, Floats] | None = None
 
-    def points(self, history: Floats, step_s: float, now: float) -> Floats:
+    def points(self, origins: Origins) -> Floats:
         """See Points.points. ColdStart below LEAST known steps."""
-        series = relative(history, MEMORY, LEAST)
+        series = relative(origins.histories, MEMORY, LEAST)
+        step_s, now = origins.step_s, origins.nows[0]
         if (
             self._fitted is None
             or self._fitted[0] != step_s
             or not 0 <= now - self._fitted[1] < REFIT * step_s
         ):
-            self._fitted = (step_s, now, _fit(_regressors(series.log), series.log))
-        change = _regressors(series.log[-SPAN:])[-1] @ self._fitted[2]
-        return series.counts(series.log[-1] + change)
+            log = series.log()[0]
+            self._fitted = (step_s, now, _fit(_regressors(log), log))
+        log = series.log(SPAN)
+        change = np.matmul(_last_regressors(log)[:, None, :], self._fitted[2])[:, 0]
+        return series.counts(log[:, -1:] + change)
 
 
 def _regressors(log: Floats) -> Floats:
     """For each step from ORDER on: what is known at its end, relative to it, [steps, regressor]."""
     lags = np.lib.stride_tricks.sliding_window_view(log, ORDER + 1)
     now = lags[:, -1:]
-    slow = np.stack([_average(log, half_life)[ORDER:] for half_life in SLOW], axis=1)
+    slow = np.stack([_average(log, *one)[ORDER:] for one in _FILTERS], axis=1)
     return np.concatenate([lags[:, :-1] - now, slow - now, np.full((len(now), 1), 0.1)], axis=1)
 
 
-def _average(log: Floats, half_life: float) -> Floats:
+def _last_regressors(logs: Floats) -> Floats:
+    """Those of the last step of series side by side, [series, regressor]."""
+    now = logs[:, -1:]
+    slow = []
+    for weights, total in _FILTERS:
+        steps = min(len(weights), logs.shape[1])
+        sums = np.vecdot(logs[:, -steps:], weights[len(weights) - steps :])
+        slow.append(sums / total[steps - 1])
+    return np.concatenate(
+        [logs[:, -1 - ORDER : -1] - now, np.stack(slow, axis=1) - now, np.full((len(logs), 1), 0.1)], axis=1
+    )
+
+
+def _filters() -> list[tuple[Floats, Floats]]:
+    """For each of SLOW its weights, those of the oldest step first, and their sums from the newest on."""
+    weights = [0.5 ** (np.arange(int(CUT * half_life)) / half_life) for half_life in SLOW]
+    return [(one[::-1].copy(), np.cumsum(one)) for one in weights]
+
+
+_FILTERS = _filters()
+
+
+def _average(log: Floats, weights: Floats, total: Floats) -> Floats:
     """Exponentially weighted mean up to each step, by a filter cut off where its weights end."""
-    weights = 0.5 ** (np.arange(int(CUT * half_life)) / half_life)
-    sums = np.convolve(log, weights)[: len(log)]
-    return np.asarray(sums / np.cumsum(weights)[np.minimum(np.arange(len(log)), len(weights) - 1)])
+    sums = np.convolve(log, weights[::-1])[: len(log)]
+    return np.asarray(sums / total[np.minimum(np.arange(len(log)), len(weights) - 1)])
 
 
 def _fit(regressors: Floats, log: Floats) -> Floats:

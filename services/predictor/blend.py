@@ -6,6 +6,8 @@ whom the series has just left. (Exponentially weighted experts: Cesa-Bianchi & L
 Games, 2006, ch. 2; aggregation of forecasts with it: Gaillard & Goude 2015.)
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from services.predictor.forecast import HORIZONS, Floats
@@ -40,18 +42,23 @@ class Blend:
         self._keep = np.exp(-1.0 / np.array([MEMORY, SHORT_MEMORY]))
         self._trust = 1.0 / (1.0 + (np.asarray(HORIZONS) - 1.0) / FAR)
 
-    def learn(self, horizon: int, losses: Floats, persistence: float) -> None:
-        """Count one outcome: losses [forecaster], NaN for whom was not asked; persistence: its loss."""
-        usual = self._usual[horizon]
-        usual = persistence if usual == 0.0 else 0.97 * usual + 0.03 * persistence
-        self._usual[horizon] = usual
-        if usual <= 0.0:
-            return
+    def learn(self, horizons: Sequence[int], losses: Floats, persistence: Floats) -> None:
+        """Count outcomes at `horizons` (indices, none of them twice).
+
+        losses: [forecaster, outcome], NaN for whom was not asked. persistence: its own, [outcome].
+        """
+        at = list(horizons)
+        usual = self._usual[at]
+        usual = np.where(usual == 0.0, persistence, 0.97 * usual + 0.03 * persistence)
+        self._usual[at] = usual
+        there = usual > 0.0
         # Relative to persistence on the same origin, so a hard hour does not count against those who are asked then.
-        worse = np.clip((losses - persistence) / usual, -LOSS_LIMIT, LOSS_LIMIT)
-        asked = np.isfinite(losses)
+        worse = (losses - persistence) / np.where(there, usual, 1.0)
+        worse = np.minimum(np.maximum(worse, -LOSS_LIMIT), LOSS_LIMIT)
+        asked = np.isfinite(losses) & there
         for memory, keep in ((self._long, self._keep[0]), (self._short, self._keep[1])):
-            memory[:, horizon] = np.where(asked, keep * memory[:, horizon] + worse, memory[:, horizon])
+            before = memory[:, at]
+            memory[:, at] = np.where(asked, keep * before + worse, before)
 
     def weights(self, asked: Floats) -> Floats:
         """[forecaster, horizon], summing to one at each horizon; zero for those that are not `asked` (bool)."""

@@ -6,6 +6,8 @@ below it, whatever the series does. (Quantile tracking: Angelopoulos, Candès & 
 adaptive conformal inference: Gibbs & Candès 2021.)
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from services.predictor.forecast import HORIZONS, QUANTILES, Floats
@@ -55,26 +57,32 @@ class Calibration:
         self._error = np.full(len(HORIZONS), USUAL)
 
     def apply(self, rows: Floats) -> Floats:
-        """Rows [horizon, quantile] calibrated: ascending, never negative."""
-        return np.sort(np.maximum(rows + self.offsets * widths(rows)[:, None], 0.0), axis=1)
+        """Rows [..., horizon, quantile] calibrated: ascending, never negative."""
+        return np.sort(np.maximum(rows + self.offsets * widths(rows)[..., None], 0.0), axis=-1)
 
-    def learn(self, horizon: int, raw: Floats, outcome: float) -> None:
-        """Take what came of the row `raw` [quantile] at `horizon` (an index), as it was before `apply`."""
-        width = float(widths(raw[None])[0])
-        said = raw + self.offsets[horizon] * width
-        if width > 0.0:
-            error = min(abs(outcome - float(said[_MEDIAN])) / width, ERROR_LIMIT)
-            self._error[horizon] = ERROR_KEPT * self._error[horizon] + (1 - ERROR_KEPT) * error
-        self._seen[horizon] += 1.0
-        young = (EAGER - STEP) / (1.0 + self._seen[horizon] / SETTLED)
-        step = STEP * _SHARE + young * _OUTER
-        step *= max(self._error[horizon] / USUAL - 1.0, 1.0)
+    def learn(self, horizons: Sequence[int], raw: Floats, came: Floats) -> None:
+        """Take what came, [outcome], of the rows `raw` [outcome, quantile] as they were before `apply`.
+
+        horizons: of each outcome, an index; none of them twice.
+        """
+        at = list(horizons)
+        outcome = came[:, None]
+        width, offsets, error = widths(raw), self.offsets[at], self._error[at]
+        said = raw + offsets * width[:, None]
+        there = width > 0.0
+        off = np.minimum(np.abs(came - said[:, _MEDIAN]) / np.where(there, width, 1.0), ERROR_LIMIT)
+        error = np.where(there, ERROR_KEPT * error + (1 - ERROR_KEPT) * off, error)
+        self._error[at] = error
+        self._seen[at] += 1.0
+        young = (EAGER - STEP) / (1.0 + self._seen[at] / SETTLED)
+        step = STEP * _SHARE + young[:, None] * _OUTER
+        step *= np.maximum(error / USUAL - 1.0, 1.0)[:, None]
         # Exactly on a quantile counts for its level: a constant series sits on all of them.
         below = np.where(np.abs(outcome - said) <= 1e-9 + 1e-6 * np.abs(said), _LEVELS, outcome < said)
-        moved = self.offsets[horizon] + step * (_LEVELS - below)
-        self.offsets[horizon] = np.clip(moved, -LIMIT, LIMIT)
+        moved = offsets + step * (_LEVELS - below)
+        self.offsets[at] = np.minimum(np.maximum(moved, -LIMIT), LIMIT)
 
 
 def widths(rows: Floats) -> Floats:
-    """Width of each row [horizon, quantile], the unit of offsets: half of the distance of its middle quartiles."""
-    return np.asarray(np.maximum((rows[:, _HIGH] - rows[:, _LOW]) / 2.0, 1e-3 * rows[:, _MEDIAN]))
+    """Width of each row [..., quantile], the unit of offsets: half of the distance of its middle quartiles."""
+    return np.asarray(np.maximum((rows[..., _HIGH] - rows[..., _LOW]) / 2.0, 1e-3 * rows[..., _MEDIAN]))

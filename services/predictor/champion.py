@@ -4,6 +4,7 @@ All answer each time and are scored on what then came, so that a network that do
 is found out by its own record and not by its users. What goes out is the blend of their quantiles, calibrated.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -14,8 +15,17 @@ import numpy as np
 from services.predictor.blend import Blend
 from services.predictor.calibration import Calibration
 from services.predictor.features import GROWTH_LIMIT
-from services.predictor.forecast import HORIZONS, QUANTILES, ColdStart, Floats, Forecast, Forecaster
-from services.predictor.origins import Ledger
+from services.predictor.forecast import (
+    HORIZONS,
+    QUANTILES,
+    ColdStart,
+    Expert,
+    Floats,
+    Forecast,
+    Origins,
+    rates_of,
+)
+from services.predictor.origins import Ledger, rounds
 from services.predictor.scores import Record, pinball
 from services.predictor.seasons import Seasons
 
@@ -46,20 +56,21 @@ class Said:
 
 
 class Champion:
-    """Forecasters behind the interface of one.
+    """Experts behind the interface of one forecaster.
 
-    answers: what each said in the last call, by name. records: each one's record, and under `champion` that of
-    what was answered. leader: who counts most now. weights: by name, mean over horizons, summing to one.
+    records: each one's record, and under `champion` that of what was answered. leader: who counts most now. weights:
+    by name, mean over horizons, summing to one.
     """
 
     name = "champion"
 
-    def __init__(self, forecasters: Sequence[Forecaster], prior: Sequence[float], seasons: Seasons) -> None:
+    def __init__(self, forecasters: Sequence[Expert], prior: Sequence[float], seasons: Seasons) -> None:
         """The first one is persistence, which always answers; prior: what each counts at the start."""
         self._forecasters = tuple(forecasters)
         self._prior = np.asarray(prior, dtype=np.float64)
         self._seasons = seasons
-        self.answers: dict[str, Forecast] = {}
+        self._said: Floats = np.zeros((0, len(HORIZONS), len(QUANTILES)))
+        self._answer: Forecast | None = None
         self._forget(0.0)
 
     def _forget(self, step_s: float) -> None:
@@ -68,67 +79,106 @@ class Champion:
         self._calibration = Calibration()
         self._ledger: Ledger[Said] = Ledger()
         self._at = -np.inf
-        self.records = {one.name: Record() for one in (*self._forecasters, self)}
+        self.records = {name: Record() for name in (*(one.name for one in self._forecasters), self.name)}
         self.leader = ""
         self.weights: dict[str, float] = {}
 
     def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
         """See Forecaster.forecast; first learns from the earlier forecasts whose outcome this history holds."""
-        if step_s != self._step_s:
-            self._forget(step_s)
-            self._seasons.replaying = True
-            first = max(len(history) - REPLAY_STEPS, 1)
-            for end in range(first, len(history)):
-                if np.isfinite(history[end - 1]):
-                    self._advance(history[:end], now - (len(history) - end) * step_s)
-            self._seasons.replaying = False
-        return self._advance(history, now)
-
-    def _advance(self, history: Floats, now: float) -> Forecast:
+        origins = Origins.one(history, step_s, now)
+        self._begin(origins)
         started = perf_counter()
-        step_s = self._step_s
-        self._seasons.observe(history, step_s, now)
+        rates = self._advance(origins)[0]
         tail = history[-TAIL_STEPS:]
-        self._learn(tail, now)
-        self.answers = {}
-        rates = np.full((len(self._forecasters), len(HORIZONS), len(QUANTILES)), np.nan)
+        self._answer = Forecast(
+            issued_at=now,
+            step_s=step_s,
+            model=self.leader,
+            level_rps=float(_levels(tail[None], step_s)[0]),
+            horizons_s=tuple(h * step_s for h in HORIZONS),
+            quantiles=QUANTILES,
+            rates_rps=rates,
+            history_steps=int(np.isfinite(tail).sum()),
+            compute_ms=(perf_counter() - started) * 1e3,
+            reason=self.reason(),
+        )
+        return self._answer
+
+    def rates(self, origins: Origins) -> Floats:
+        """See Forecaster.rates: those of `forecast` at each of the origins, bit for bit, where outcomes come with the
+        first of them."""
+        self._begin(origins)
+        return self._advance(origins)
+
+    @property
+    def answers(self) -> dict[str, Forecast]:
+        """What each expert said in the last `forecast`, by name; without those that were cold."""
+        answer = self._answer
+        if answer is None:
+            return {}
+        return {
+            one.name: replace(answer, model=one.name, rates_rps=self._said[at], reason="")
+            for at, one in enumerate(self._forecasters)
+            if np.isfinite(self._said[at, 0, 0])
+        }
+
+    def _begin(self, origins: Origins) -> None:
+        """Forecast the last steps again where the step is a new one."""
+        step_s, history = origins.step_s, origins.histories[0]
+        if step_s == self._step_s:
+            return
+        self._forget(step_s)
+        self._seasons.replaying = True
+        first = max(len(history) - REPLAY_STEPS, 1)
+        for end in range(first, len(history)):
+            if np.isfinite(history[end - 1]):
+                now = origins.nows[0] - (len(history) - end) * step_s
+                self._advance(Origins.one(history[:end], step_s, now))
+        self._seasons.replaying = False
+
+    def _advance(self, origins: Origins) -> Floats:
+        """[origin, horizon, quantile], requests per second."""
+        self._seasons.outlooks(origins)
+        tail = origins.last(TAIL_STEPS)
+        histories, step_s = tail.histories, tail.step_s
+        self._learn(histories[0], tail.nows[0])
+        counts = np.full((len(self._forecasters), len(histories), len(HORIZONS), len(QUANTILES)), np.nan)
         for index, forecaster in enumerate(self._forecasters):
             try:
-                answer = forecaster.forecast(tail, step_s, now)
+                counts[index] = forecaster.counts(tail)
             except ColdStart:
                 if index == 0:
                     raise
-                continue
-            self.answers[forecaster.name] = answer
-            rates[index] = answer.rates_rps
-        base = self.answers[self._forecasters[0].name]
+        rates = rates_of(counts, step_s)
+        self._said = rates[:, -1].copy()
+        levels = _levels(histories, step_s)
         # In the blend persistence stands for the last value itself: what drifts, the others know better.
-        rates[0] = np.maximum(rates[0] - rates[0, :, [_MEDIAN]].T + base.level_rps, 0.0)
-        weights = self._blend.weights(np.isfinite(rates[:, 0, 0]))
+        rates[0] = np.maximum(rates[0] - rates[0][..., [_MEDIAN]] + levels[:, None, None], 0.0)
+        asked = np.isfinite(rates[:, 0, 0, 0])
+        weights = self._blend.weights(asked)
         self._lead(weights.mean(axis=1))
-        raw = np.einsum("fh,fhq->hq", weights, np.nan_to_num(rates))
-        top = GROWTH_LIMIT * float(np.nanmax(tail)) / step_s
-        final = np.minimum(self._calibration.apply(raw), top)
-        self._ledger.keep(now, Said(rates, raw, final, base.level_rps))
-        return replace(
-            base,
-            model=self.leader,
-            reason=self.reason(),
-            rates_rps=final,
-            compute_ms=(perf_counter() - started) * 1e3,
-        )
+        blended = rates if asked.all() else np.nan_to_num(rates)
+        raw = np.einsum("fh,fnhq->nhq", weights, blended)
+        top = GROWTH_LIMIT * np.nanmax(histories, axis=1) / step_s
+        final: Floats = np.minimum(self._calibration.apply(raw), top[:, None, None])
+        self._ledger.keep(tail.nows[0], Said(rates[:, 0], raw[0], final[0], float(levels[0])))
+        return final
 
     def _learn(self, history: Floats, now: float) -> None:
-        for horizon, said, outcome in self._ledger.settle(history, self._step_s, now):
-            rate = outcome / self._step_s
-            losses = pinball(said.rates[:, horizon], rate)
-            self._blend.learn(horizon, losses, float(losses[0]))
-            self._calibration.learn(horizon, said.blend[horizon], rate)
-            naive = abs(rate - said.level_rps)
-            for index, forecaster in enumerate(self._forecasters):
-                if np.isfinite(losses[index]):
-                    self.records[forecaster.name].add(said.rates[index, horizon], rate, naive)
-            self.records[self.name].add(said.answer[horizon], rate, naive)
+        for settled in rounds(self._ledger.settle(history, self._step_s, now)):
+            horizons = [one.horizon for one in settled]
+            came = np.array([one.outcome for one in settled]) / self._step_s
+            rows = np.stack([one.said.rates[:, one.horizon] for one in settled], axis=1)
+            losses = pinball(rows, came)
+            self._blend.learn(horizons, losses, losses[0])
+            self._calibration.learn(
+                horizons, np.stack([one.said.blend[one.horizon] for one in settled]), came
+            )
+            said = [*rows.tolist(), [one.said.answer[one.horizon].tolist() for one in settled]]
+            for record, of_one in zip(self.records.values(), said, strict=True):
+                for row, rate, one in zip(of_one, came.tolist(), settled, strict=True):
+                    if math.isfinite(row[0]):
+                        record.add(row, rate, abs(rate - one.said.level_rps))
 
     def _lead(self, weights: Floats) -> None:
         names = [forecaster.name for forecaster in self._forecasters]
@@ -154,3 +204,11 @@ class Champion:
                 record = "" if ratio is None else f" (MAE {ratio:.2f} of the last value's)"
                 parts.append(f"{name} {100 * weight:.0f} %{record}")
         return ", ".join(parts)
+
+
+def _levels(histories: Floats, step_s: float) -> Floats:
+    """Rate of the last known step of each history, requests per second."""
+    last = histories[:, -1]
+    if not np.isfinite(last[0]):
+        last = histories[:, np.flatnonzero(np.isfinite(histories[0]))[-1]]
+    return np.asarray(np.maximum(last, 0.0) / step_s)

@@ -7,8 +7,8 @@ Principles and Practice, 3rd ed., 8.2.)
 
 import numpy as np
 
-from services.predictor.forecast import HORIZONS, Floats
-from services.predictor.origins import Ledger
+from services.predictor.forecast import HORIZONS, Floats, Origins
+from services.predictor.origins import Ledger, rounds
 from services.predictor.relative import relative
 
 MEMORY = 240
@@ -55,17 +55,25 @@ class Ets:
         self._ledger: Ledger[tuple[Floats, float, float]] = Ledger()
         self._errors = np.zeros(self._bank.shape[:2])
 
-    def points(self, history: Floats, step_s: float, now: float) -> Floats:
+    def points(self, origins: Origins) -> Floats:
         """See Points.points. ColdStart below LEAST known steps."""
-        series = relative(history, MEMORY, LEAST)
-        for horizon, (said, level, size), outcome in self._ledger.settle(history, step_s, now):
-            error = np.abs(said[:, horizon] - np.log1p(outcome / level)) / size
-            self._errors[:, horizon] = FADE * self._errors[:, horizon] + np.minimum(error, 10.0)
-        first = series.log[0]
-        log = np.concatenate([np.zeros(MEMORY - len(series.log)), series.log - first])
-        said = (self._flat @ log).reshape(self._errors.shape) + first
-        size = float(np.abs(np.diff(series.log[-60:])).mean()) + 1e-3
-        self._ledger.keep(now, (said, series.level, size))
+        series = relative(origins.histories, MEMORY, LEAST)
+        now = origins.nows[0]
+        for settled in rounds(self._ledger.settle(origins.histories[0], origins.step_s, now)):
+            at = [one.horizon for one in settled]
+            said = np.stack([one.said[0][:, one.horizon] for one in settled], axis=1)
+            came, level, size = np.array([(one.outcome, *one.said[1:]) for one in settled]).T
+            error = np.abs(said - np.log1p(came / level)) / size
+            self._errors[:, at] = FADE * self._errors[:, at] + np.minimum(error, 10.0)
+        log = series.log()
+        first = log[:, :1]
+        past = np.zeros((len(log), MEMORY))
+        past[:, MEMORY - log.shape[1] :] = log - first
+        all_said = np.matmul(self._flat, past[:, :, None])[:, :, 0] + first
+        all_said = all_said.reshape(-1, *self._errors.shape)
+        if self._ledger.due(now):
+            usual = float(np.abs(np.diff(log[0, -60:])).mean()) + 1e-3
+            self._ledger.keep(now, (all_said[0], float(series.level[0, 0]), usual))
         # Of one method, errors at all horizons count: it takes long until ten steps ahead have told much.
         pooled = self._errors + self._errors.mean(axis=1, keepdims=True)
         best = (
@@ -73,4 +81,4 @@ class Ets:
             if pooled.any()
             else np.full(len(HORIZONS), LEVELS.index(0.35) * len(TRENDS))
         )
-        return series.counts(said[best, np.arange(len(HORIZONS))])
+        return series.counts(all_said[:, best, np.arange(len(HORIZONS))])

@@ -122,16 +122,19 @@ def encode(histories: Floats, outlooks: Sequence[Outlook | None] | None = None) 
     context = np.zeros((len(counts), len(CONTEXT)), dtype=np.float32)
     own = (np.log(scale) + 2.0, last - np.log(2.0), np.log1p(mean / level) - np.log(2.0), share)
     context[:, : len(own)] = np.stack(own, axis=1)
-    for row, outlook in enumerate(outlooks or ()):
-        if outlook is not None:
-            context[row, len(own) :] = _seasonal(outlook, float(counts[row, -1]), float(scale[row]))
+    told = [(row, outlook) for row, outlook in enumerate(outlooks or ()) if outlook is not None]
+    if told:
+        rows = [row for row, _ in told]
+        context[rows, len(own) :] = _seasonal([one for _, one in told], counts[rows, -1], scale[rows])
     return Encoded(window.astype(np.float32), context, level, scale, last, top)
 
 
-def _seasonal(outlook: Outlook, last: float, scale: float) -> Floats:
-    above = outlook.expected - np.log1p(last / outlook.level)
-    changes = np.clip(np.append(outlook.changes, above) / scale, -FEATURE_LIMIT, FEATURE_LIMIT)
-    return np.concatenate([changes, [outlook.strength], outlook.phases])
+def _seasonal(outlooks: Sequence[Outlook], last: Floats, scale: Floats) -> Floats:
+    said = np.array([(*one.changes, one.expected, one.strength, *one.phases) for one in outlooks])
+    ahead = said[:, : len(HORIZONS) + 1]
+    ahead[:, -1] -= np.log1p(last / np.array([one.level for one in outlooks]))
+    np.clip(ahead / scale[:, None], -FEATURE_LIMIT, FEATURE_LIMIT, out=ahead)
+    return said
 
 
 def _last_lags(histories: Floats) -> Floats:

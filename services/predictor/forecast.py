@@ -1,6 +1,8 @@
 """What a forecast is, and what answers one: the interface of every forecaster, live and in the lab."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,7 +53,7 @@ class Forecast:
             level_rps=float(max(known[-1], 0.0)) / step_s if known.size else 0.0,
             horizons_s=tuple(h * step_s for h in HORIZONS),
             quantiles=QUANTILES,
-            rates_rps=np.sort(np.maximum(counts, 0.0), axis=1) / step_s,
+            rates_rps=rates_of(counts, step_s),
             history_steps=int(known.size),
             compute_ms=compute_ms,
         )
@@ -103,12 +105,56 @@ def merged(fine: Forecast, coarse: Forecast) -> Forecast:
     )
 
 
+@dataclass(frozen=True)
+class Origins:
+    """Instants within one step at which a series is forecast: what there is to learn is learned at the first.
+
+    Live there is one at a time; the lab asks for all of a step at once, which costs little more than one.
+
+    histories: float64[origin, step], requests per step, oldest first; the last step ends at the origin. NaN where
+    nothing is known, which only a single origin may have. step_s: seconds in a step. nows: epoch seconds, ascending.
+    """
+
+    histories: Floats
+    step_s: float
+    nows: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when the above does not hold."""
+        if self.histories.ndim != 2 or len(self.histories) != len(self.nows):
+            raise ValueError(
+                f"histories {self.histories.shape} are not one row for each of {len(self.nows)} origins"
+            )
+        if len(self.nows) == 1:
+            return
+        if not 0.0 < self.nows[-1] - self.nows[0] < self.step_s:
+            raise ValueError(
+                f"origins {self.nows[0]}..{self.nows[-1]} do not lie within one step of {self.step_s} s"
+            )
+        if not np.isfinite(self.histories).all():
+            raise ValueError(
+                "several origins at once must have histories without gaps; ask for one at a time"
+            )
+
+    @classmethod
+    def one(cls, history: Floats, step_s: float, now: float) -> "Origins":
+        """A single origin."""
+        return cls(history[None], step_s, (now,))
+
+    def last(self, steps: int) -> "Origins":
+        """The same with histories of at most so many steps."""
+        return Origins(self.histories[:, -steps:], self.step_s, self.nows)
+
+
 class Forecaster(Protocol):
-    """Anything that turns a history of counts into a forecast: one file per forecaster."""
+    """Anything that turns a history of counts into a forecast."""
 
     @property
     def name(self) -> str:
         """What `Forecast.model` says when this one answered."""
+
+    def rates(self, origins: Origins) -> Floats:
+        """Requests per second [origin, horizon, quantile], as `Forecast.rates_rps` has them. Raises ColdStart."""
 
     def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
         """Forecast from `history`: requests per step, oldest first, NaN where nothing is known.
@@ -118,5 +164,36 @@ class Forecaster(Protocol):
         """
 
 
+class Expert(ABC):
+    """A forecaster by the counts that it says: one file per expert."""
+
+    name: str
+
+    @abstractmethod
+    def counts(self, origins: Origins) -> Floats:
+        """Requests per step [origin, horizon, quantile], in any order along a row. Raises ColdStart."""
+
+    def rates(self, origins: Origins) -> Floats:
+        """See Forecaster.rates."""
+        return rates_of(self.counts(origins), origins.step_s)
+
+    def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
+        """See Forecaster.forecast."""
+        started = perf_counter()
+        return Forecast.from_counts(
+            self.counts(Origins.one(history, step_s, now))[0],
+            model=self.name,
+            history=history,
+            step_s=step_s,
+            now=now,
+            compute_ms=(perf_counter() - started) * 1e3,
+        )
+
+
 class ColdStart(Exception):
     """A forecaster was asked before it had history enough; the message says how much it has and needs."""
+
+
+def rates_of(counts: Floats, step_s: float) -> Floats:
+    """Requests per second, of counts per step [..., quantile]: in order along a row and never negative."""
+    return np.asarray(np.sort(np.maximum(counts, 0.0), axis=-1) / step_s)

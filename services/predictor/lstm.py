@@ -4,13 +4,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import onnxruntime as ort
 
 from services.predictor import features
-from services.predictor.forecast import ColdStart, Floats, Forecast
+from services.predictor.forecast import ColdStart, Expert, Floats, Origins
 from services.predictor.seasons import Seasons
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
@@ -26,16 +25,16 @@ class BadArtefact(RuntimeError):
 
 @dataclass(frozen=True)
 class Read:
-    """One run of the network. residuals: [horizon, quantile], in usual changes. state: the LSTM's after the last
-    step."""
+    """One run of the network. residuals: [origin, horizon, quantile], in usual changes. state: [origin, unit], the
+    LSTM's after the last step."""
 
     encoded: features.Encoded
     residuals: features.Float32s
     state: features.Float32s
 
 
-class Lstm:
-    """Loads the network once; a forecast is one run of it on one thread."""
+class Lstm(Expert):
+    """Loads the network once; the forecasts of some origins are one run of it on one thread."""
 
     name = "lstm"
 
@@ -45,39 +44,31 @@ class Lstm:
         seasons: memory of the series, for the periods found in it; without one it knows of none.
         """
         self._seasons = seasons
-        self._last: tuple[Floats, float, float, Read] | None = None
+        self._last: tuple[Origins, Read] | None = None
         network = verified(where)
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
 
-    def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
-        """See Forecaster.forecast. ColdStart with fewer than MIN_STEPS known steps among the last LAGS."""
-        started = perf_counter()
-        read = self.read(history, step_s, now)
-        return Forecast.from_counts(
-            read.encoded.counts(read.residuals[None])[0],
-            model=self.name,
-            history=history,
-            step_s=step_s,
-            now=now,
-            compute_ms=(perf_counter() - started) * 1e3,
-        )
+    def counts(self, origins: Origins) -> Floats:
+        """See Expert.counts. ColdStart with fewer than MIN_STEPS known steps among the last LAGS."""
+        read = self.read(origins)
+        return read.encoded.counts(read.residuals)
 
-    def read(self, history: Floats, step_s: float, now: float) -> Read:
-        """What the network makes of a history; asked again with the very same one, it is not run again."""
-        if self._last is not None and self._last[0] is history and self._last[1:3] == (step_s, now):
-            return self._last[3]
-        known = int(np.isfinite(history[-features.LAGS :]).sum())
+    def read(self, origins: Origins) -> Read:
+        """What the network makes of histories; asked again with the very same ones, it is not run again."""
+        if self._last is not None and self._last[0] is origins:
+            return self._last[1]
+        windows = origins.histories[:, -features.LAGS :]
+        known = int(np.isfinite(windows[0]).sum())
         if known < MIN_STEPS:
             raise ColdStart(
                 f"the LSTM needs {MIN_STEPS} known steps of the last {features.LAGS}, has {known}"
             )
-        outlook = None if self._seasons is None else self._seasons.observe(history, step_s, now)
-        encoded = features.encode(history[None, -features.LAGS :], [outlook])
+        encoded = features.encode(windows, None if self._seasons is None else self._seasons.outlooks(origins))
         residuals, state = self._session.run(None, {"window": encoded.window, "context": encoded.context})
-        read = Read(encoded, residuals[0], state[0])
-        self._last = (history, step_s, now, read)
+        read = Read(encoded, residuals, state)
+        self._last = (origins, read)
         return read
 
 

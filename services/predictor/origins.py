@@ -4,7 +4,9 @@ Windows slide: live, a minute's steps end at any second. Once a step is soon eno
 outcome between two windows is read between them.
 """
 
+import math
 from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -34,6 +36,18 @@ def count_ending(history: Floats, step_s: float, now: float, at: float) -> float
     return float((1 - part) * history[-1 - near] + part * history[-2 - near])
 
 
+def rounds(settled: Sequence[Settled[Said]]) -> Iterator[Sequence[Settled[Said]]]:
+    """Outcomes in parts that hold none of a horizon twice, in order: what can be learned from at once."""
+    begin, seen = 0, set[int]()
+    for at, one in enumerate(settled):
+        if one.horizon in seen:
+            yield settled[begin:at]
+            begin, seen = at, set()
+        seen.add(one.horizon)
+    if settled:
+        yield settled[begin:]
+
+
 class Ledger(Generic[Said]):
     """Keeps what was said, at most once a step, and gives it back horizon by horizon as outcomes come."""
 
@@ -55,7 +69,7 @@ class Ledger(Generic[Said]):
             while open_ and at + HORIZONS[open_[0]] * step_s <= now + 1e-6:
                 horizon = open_.pop(0)
                 outcome = count_ending(history, step_s, now, at + HORIZONS[horizon] * step_s)
-                if np.isfinite(outcome):
+                if math.isfinite(outcome):
                     found.append(Settled(horizon, said, outcome))
         while self._kept and not self._kept[0][2]:
             self._kept.popleft()

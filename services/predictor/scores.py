@@ -1,5 +1,7 @@
 """How good forecasts were: running sums that forget, and the losses they are made of."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from services.predictor.forecast import QUANTILES, Floats
@@ -33,13 +35,13 @@ class Record:
     def __init__(self) -> None:
         self._absolute = self._naive = self._covered = self._count = 0.0
 
-    def add(self, row: Floats, outcome: float, naive: float) -> None:
+    def add(self, row: Sequence[float], outcome: float, naive: float) -> None:
         """Count a row [quantile] against what came; naive: absolute error of the last value on that origin."""
         fade = 1.0 - 1.0 / ERROR_MEMORY
-        self._absolute = fade * self._absolute + abs(outcome - float(row[_MEDIAN]))
+        self._absolute = fade * self._absolute + abs(outcome - row[_MEDIAN])
         self._naive = fade * self._naive + naive
         fade = 1.0 - 1.0 / COVERAGE_MEMORY
-        self._covered = fade * self._covered + float(outcome <= float(row[_Q95]) * (1 + 1e-6) + 1e-9)
+        self._covered = fade * self._covered + float(outcome <= row[_Q95] * (1 + 1e-6) + 1e-9)
         self._count = fade * self._count + 1.0
 
     @property

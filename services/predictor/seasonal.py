@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from services.predictor.forecast import ColdStart, Floats
+from services.predictor.forecast import ColdStart, Floats, Origins
 from services.predictor.relative import relative
 from services.predictor.seasons import Seasons
 
@@ -18,10 +18,10 @@ class Seasonal:
     def __init__(self, seasons: Seasons) -> None:
         self._seasons = seasons
 
-    def points(self, history: Floats, step_s: float, now: float) -> Floats:
+    def points(self, origins: Origins) -> Floats:
         """See Points.points. ColdStart while no period has been found."""
-        outlook = self._seasons.observe(history, step_s, now)
-        if outlook is None:
+        outlooks = self._seasons.outlooks(origins)
+        if outlooks is None:
             raise ColdStart("no period has been found")
-        series = relative(history, NEAR, 1)
-        return series.counts(series.log[-1] + np.asarray(outlook.changes))
+        series = relative(origins.histories, NEAR, 1)
+        return series.counts(series.log(1) + np.stack([outlook.changes for outlook in outlooks]))

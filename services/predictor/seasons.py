@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from services.predictor.forecast import HORIZONS, Floats
+from services.predictor.forecast import HORIZONS, Floats, Origins
+from services.predictor.linear import between
 from services.predictor.origins import count_ending
 
 RING = 4096
@@ -48,6 +49,8 @@ SMOOTH = 96
 
 SEARCH_EVERY = 48
 """Entries after which periods are looked for again."""
+
+_FADING = np.array([0.8**cycle for cycle in range(CYCLES)])
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,13 @@ class Ring:
 
     def expected(self, at: Floats) -> Floats:
         """What the periods say at `at`, in entries after the newest one when they were searched; log."""
-        total = np.zeros(len(at))
+        total = np.zeros(at.shape)
         for period, shape in zip(self.periods, self.shapes, strict=True):
             total += _cycles(shape, period.length, at + len(shape) - 1)
         return total
 
-    def angles(self, at: float) -> list[tuple[float, float]]:
-        """For each period its length in entries and the angle of `at` in it, from its top on."""
+    def angles(self, at: Floats) -> list[tuple[float, Floats]]:
+        """For each period its length in entries and the angles of `at` in it, from its top on."""
         return [
             (period.length, 2 * np.pi * (at - top) / period.length)
             for period, top in zip(self.periods, self.tops, strict=True)
@@ -158,13 +161,27 @@ class Seasons:
         self._fine, self._coarse = Ring(), Ring()
         self._at = 0.0
         self._steps = 0
-        self._outlook: tuple[float, Outlook] | None = None
+        self._outlooks: tuple[tuple[float, ...], tuple[Outlook, ...]] | None = None
 
     def observe(self, history: Floats, step_s: float, now: float) -> Outlook | None:
         """Remember what this history adds, and say what is to come; None while no period is known.
 
         Asking twice at the same time changes nothing. A clock that was set back moves the memory with it.
         """
+        found = self.outlooks(Origins.one(history, step_s, now))
+        return None if found is None else found[0]
+
+    def outlooks(self, origins: Origins) -> tuple[Outlook, ...] | None:
+        """The same for some origins: remembered is what the first adds, said what is to come at each."""
+        self._remember(origins.histories[0], origins.step_s, origins.nows[0])
+        if self._outlooks is None or self._outlooks[0] != origins.nows:
+            if not self._fine.periods and not self._coarse.periods:
+                self._outlooks = None
+                return None
+            self._outlooks = (origins.nows, self._look(np.asarray(origins.nows)))
+        return self._outlooks[1]
+
+    def _remember(self, history: Floats, step_s: float, now: float) -> None:
         if step_s != self._step_s:
             self._step_s = step_s
             self._forget()
@@ -180,13 +197,6 @@ class Seasons:
                 ends = self._at + step_s * np.arange(max(1, passed - RING * COARSE), passed + 1)
                 self._add(np.array([count_ending(history, step_s, now, float(end)) for end in ends]))
                 self._at += passed * step_s
-        if self._outlook is None or self._outlook[0] != now:
-            found = self._look(history, now)
-            if found is None:
-                self._outlook = None
-                return None
-            self._outlook = (now, found)
-        return self._outlook[1]
 
     def dump(self) -> dict[str, Any]:
         """What it remembers, as JSON."""
@@ -245,13 +255,11 @@ class Seasons:
         longest = min(p.length for p in long) * COARSE / 2 if long else FINE_MOST
         self._fine.search(4, longest, self._step_s)
 
-    def _look(self, history: Floats, now: float) -> Outlook | None:
-        if not self._fine.periods and not self._coarse.periods:
-            return None
-        since = (now - self._at) / self._step_s
-        ahead = np.concatenate([[0.0], HORIZONS]) + since
-        said = np.zeros(len(ahead))
-        angles: list[tuple[float, float]] = []
+    def _look(self, nows: Floats) -> tuple[Outlook, ...]:
+        since = (nows - self._at) / self._step_s
+        ahead = np.concatenate([[0.0], HORIZONS]) + since[:, None]
+        said = np.zeros(ahead.shape)
+        angles: list[tuple[float, Floats]] = []
         if self._fine.periods:
             said += self._fine.expected(ahead + self._fine.since_search)
             angles += self._fine.angles(since + self._fine.since_search)
@@ -261,22 +269,21 @@ class Seasons:
             said += self._coarse.expected((ahead + middle) / COARSE + self._coarse.since_search)
             found = self._coarse.angles((since + middle) / COARSE + self._coarse.since_search)
             angles += [(length * COARSE, angle) for length, angle in found]
-        angles.sort()
-        longest, shortest = angles[-1][1], angles[0][1]
-        two = len(angles) > 1
-        periods = [*self._fine.periods, *self._coarse.periods]
-        return Outlook(
-            changes=said[1:] - said[0],
-            expected=float(said[0]),
-            level=self._fine.level if self._fine.periods else self._coarse.level / COARSE,
-            strength=max(period.strength for period in periods),
-            periods_s=tuple(length * self._step_s for length, _ in angles),
-            phases=(
-                float(np.sin(longest)),
-                float(np.cos(longest)),
-                float(np.sin(shortest)) if two else 0.0,
-                float(np.cos(shortest)) if two else 0.0,
-            ),
+        angles.sort(key=lambda one: one[0])
+        longest = angles[-1][1]
+        phases = [np.sin(longest), np.cos(longest), np.zeros(len(nows)), np.zeros(len(nows))]
+        if len(angles) > 1:
+            shortest = angles[0][1]
+            phases[2:] = np.sin(shortest), np.cos(shortest)
+        level = self._fine.level if self._fine.periods else self._coarse.level / COARSE
+        strength = max(period.strength for period in (*self._fine.periods, *self._coarse.periods))
+        periods_s = tuple(length * self._step_s for length, _ in angles)
+        changes = said[:, 1:] - said[:, :1]
+        return tuple(
+            Outlook(change, expected, level, strength, periods_s, phase)
+            for change, expected, phase in zip(
+                changes, said[:, 0].tolist(), zip(*(one.tolist() for one in phases), strict=True), strict=True
+            )
         )
 
 
@@ -370,13 +377,9 @@ def _filled(counts: Floats) -> Floats:
 
 
 def _cycles(shape: Floats, length: float, at: Floats) -> Floats:
-    """Mean over the cycles before each of `at` (index into `shape`, may lie beyond its end)."""
-    grid = np.arange(len(shape))
+    """Mean over the cycles before each of `at` (index into `shape`, may lie beyond its end), of any form."""
     skip = np.maximum(np.ceil((at - (len(shape) - 1)) / length), 1.0)
-    total, weight = np.zeros(len(at)), np.zeros(len(at))
-    for cycle in range(CYCLES):
-        place = at - (skip + cycle) * length
-        there = (place >= 0) * 0.8**cycle
-        total += there * np.interp(place, grid, shape)
-        weight += there
-    return total / np.maximum(weight, 1e-12)
+    cycles = np.arange(CYCLES, dtype=np.float64).reshape(-1, *(1,) * at.ndim)
+    place = at - (skip + cycles) * length
+    there = (place >= 0) * _FADING.reshape(cycles.shape)
+    return np.asarray((there * between(shape, place)).sum(axis=0) / np.maximum(there.sum(axis=0), 1e-12))

@@ -1,11 +1,10 @@
 """Quantiles for a forecaster that only knows a point: those of its own errors on this very series."""
 
-from time import perf_counter
 from typing import Protocol
 
 import numpy as np
 
-from services.predictor.forecast import HORIZONS, QUANTILES, Floats, Forecast
+from services.predictor.forecast import HORIZONS, QUANTILES, Expert, Floats, Origins
 from services.predictor.origins import Ledger
 from services.predictor.persistence import persist, quantiles
 
@@ -28,52 +27,45 @@ class Points(Protocol):
     def name(self) -> str:
         """What `Forecast.model` says."""
 
-    def points(self, history: Floats, step_s: float, now: float) -> Floats:
-        """Requests per step at each of HORIZONS; see Forecaster.forecast. Raises ColdStart."""
+    def points(self, origins: Origins) -> Floats:
+        """Requests per step [origin, horizon]; see Expert.counts. Raises ColdStart."""
 
 
-class WithSpread:
+class WithSpread(Expert):
     """A forecaster out of points and of the quantiles of their errors, relative to the level."""
 
     def __init__(self, source: Points) -> None:
         self._source = source
-        self._ledger: Ledger[Floats] = Ledger()
+        self._ledger: Ledger[list[float]] = Ledger()
         # Errors in rings, one a horizon: where the next one goes is how many there were.
         self._errors = np.zeros((len(HORIZONS), MEMORY))
         self._count = [0] * len(HORIZONS)
-        self._rows: dict[int, Floats] = {}
+        self._rows: Floats | None = None
+        self.name = source.name
 
-    @property
-    def name(self) -> str:
-        """That of the points' maker."""
-        return self._source.name
-
-    def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
-        """See Forecaster.forecast."""
-        started = perf_counter()
-        for horizon, said, outcome in self._ledger.settle(history, step_s, now):
+    def counts(self, origins: Origins) -> Floats:
+        """See Expert.counts."""
+        now = origins.nows[0]
+        for horizon, said, outcome in self._ledger.settle(origins.histories[0], origins.step_s, now):
             # Relative to what was said, with the noise of a count for a floor: levels move, shares stay. The first
             # request after a night of zeros is infinitely more than was said, and tells nothing of the day's errors.
-            error = (outcome - float(said[horizon])) / (float(said[horizon]) + 1.0)
+            error = (outcome - said[horizon]) / (said[horizon] + 1.0)
             self._errors[horizon, self._count[horizon] % MEMORY] = min(error, ERROR_LIMIT)
             self._count[horizon] += 1
-            self._rows.pop(horizon, None)
-        points = self._source.points(history, step_s, now)
-        self._ledger.keep(now, points)
-        return Forecast.from_counts(
-            points[:, None] + self._spread(points, history),
-            model=self.name,
-            history=history,
-            step_s=step_s,
-            now=now,
-            compute_ms=(perf_counter() - started) * 1e3,
-        )
+            self._rows = None
+        points = self._source.points(origins)
+        self._ledger.keep(now, points[0].tolist())
+        return np.asarray(points[..., None] + self._spread(points, origins))
 
-    def _spread(self, points: Floats, history: Floats) -> Floats:
-        if min(self._count) < FEW:
-            rows = persist(history)
-            return rows - rows[:, [_MEDIAN]]
-        for horizon, count in enumerate(self._count):
-            if horizon not in self._rows:
-                self._rows[horizon] = quantiles(self._errors[horizon, : min(count, MEMORY)])
-        return np.stack([self._rows[h] for h in range(len(HORIZONS))]) * (points[:, None] + 1.0)
+    def _spread(self, points: Floats, origins: Origins) -> Floats:
+        fewest = min(self._count)
+        if fewest < FEW:
+            rows = persist(origins.histories)
+            return np.asarray(rows - rows[..., [_MEDIAN]])
+        if self._rows is None:
+            if fewest >= MEMORY:
+                self._rows = quantiles(self._errors)
+            else:
+                known = [errors[:count] for errors, count in zip(self._errors, self._count, strict=True)]
+                self._rows = np.stack([quantiles(errors) for errors in known])
+        return np.asarray(self._rows * (points[..., None] + 1.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from services.autoscaler.observation import Observation
 from services.autoscaler.policies import Hpa, Policy, Static
 from services.autoscaler.policies.foresight import Foresight
 from services.predictor.persistence import Persistence
+from services.predictor.served import served
 
 SERVER = Server()
 CALM = Starts(30.0, jitter=0.0, failure=0.0)
@@ -219,3 +222,22 @@ def test_forecasts_reach_into_the_hour_before() -> None:
     late = told.view(59)
     assert late is not None
     assert late.issued_at == over.began_at + 30
+
+
+@pytest.mark.parametrize(("before_s", "every_s"), [(5400, 10), (97, 10), (97, 7), (1800, 60), (0, 20)])
+def test_forecasts_that_are_asked_for_together_are_those_that_are_asked_for_alone(
+    before_s: int, every_s: int
+) -> None:
+    whole = steps(30.0, 90.0, 60.0, minutes=40)
+    over = replace(
+        whole, began_at=float(before_s), before=whole.arrivals[:before_s], arrivals=whole.arrivals[before_s:]
+    )
+    issued, alone = issue(served(), over, step_s=60, every_s=every_s), served()
+    for at, rates in enumerate(issued.rates_rps):
+        end = before_s + issued.first_s + at * every_s
+        if end < 60:
+            assert np.isnan(rates).all()
+            continue
+        history = whole.arrivals[end % 60 : end].reshape(-1, 60).sum(axis=1).astype(float)
+        one = alone.forecast(history, 60.0, float(end)).rates_rps
+        np.testing.assert_array_equal(rates, one.astype(np.float32), err_msg=str(end))

@@ -14,7 +14,7 @@ def blend(prior: tuple[float, ...] = (0.4, 0.3, 0.3)) -> Blend:
 def teach(made: Blend, losses: tuple[float, ...], steps: int) -> Floats:
     for _ in range(steps):
         for horizon in range(len(HORIZONS)):
-            made.learn(horizon, np.asarray(losses), losses[0])
+            made.learn([horizon], np.asarray(losses)[:, None], np.asarray(losses[:1]))
     return made.weights(ALL)
 
 
@@ -57,7 +57,7 @@ def test_one_crash_counts_for_a_few_usual_losses_only() -> None:
     mild, wild = blend(), blend()
     for made, loss in ((mild, LOSS_LIMIT + 1), (wild, 1e9)):
         teach(made, (1.0, 1.0, 1.0), 50)
-        made.learn(0, np.array([1.0, loss, 1.0]), 1.0)
+        made.learn([0], np.array([[1.0], [loss], [1.0]]), np.array([1.0]))
     np.testing.assert_allclose(mild.weights(ALL), wild.weights(ALL), rtol=0.02)
 
 

@@ -14,7 +14,7 @@ def cover(rows: Floats, outcomes: Floats, skip: int = 300) -> Floats:
     for outcome in outcomes:
         said = calibration.apply(rows)
         below.append(outcome <= said[0])
-        calibration.learn(0, rows[0], float(outcome))
+        calibration.learn([0], rows[:1], np.array([float(outcome)]))
     return np.asarray(np.mean(below[skip:], axis=0))
 
 
@@ -32,7 +32,7 @@ def test_right_ones_are_left_nearly_alone() -> None:
     rows = np.tile(100 + 10 * Z, (len(HORIZONS), 1))
     calibration = Calibration()
     for outcome in np.random.default_rng(1).normal(100, 10, 2000):
-        calibration.learn(0, rows[0], float(outcome))
+        calibration.learn([0], rows[:1], np.array([float(outcome)]))
     assert np.abs(calibration.apply(rows)[0] - rows[0]).max() < 6
     # What nobody has seen is not moved.
     np.testing.assert_array_equal(calibration.offsets[1:], Calibration().offsets[1:])
@@ -49,7 +49,7 @@ def test_a_constant_series_moves_nothing_far() -> None:
     rows = np.full((len(HORIZONS), len(QUANTILES)), 40.0)
     calibration = Calibration()
     for _ in range(500):
-        calibration.learn(0, rows[0], 40.0)
+        calibration.learn([0], rows[:1], np.array([40.0]))
     np.testing.assert_allclose(calibration.apply(rows), 40.0, rtol=5e-3)
 
 
@@ -57,10 +57,10 @@ def test_offsets_are_bounded_and_rows_stay_in_order_and_above_zero() -> None:
     rows = np.tile(5 + Z, (len(HORIZONS), 1))
     calibration = Calibration()
     for _ in range(5000):
-        calibration.learn(0, rows[0], 1e9)
+        calibration.learn([0], rows[:1], np.array([1e9]))
     assert calibration.offsets.max() <= LIMIT
     for _ in range(9000):
-        calibration.learn(0, rows[0], 0.0)
+        calibration.learn([0], rows[:1], np.array([0.0]))
     said = calibration.apply(rows)
     assert (said >= 0).all()
     assert (np.diff(said, axis=1) >= 0).all()

@@ -8,7 +8,7 @@ import pytest
 from services.predictor import ar, ets
 from services.predictor.ar import Ar
 from services.predictor.ets import Ets
-from services.predictor.forecast import HORIZONS, QUANTILES, ColdStart, Floats
+from services.predictor.forecast import HORIZONS, QUANTILES, ColdStart, Floats, Origins
 from services.predictor.seasonal import Seasonal
 from services.predictor.seasons import Seasons
 from services.predictor.spread import Points, WithSpread
@@ -22,23 +22,23 @@ MAKERS: dict[str, Callable[[], Points]] = {
 }
 
 
+def said(points: Points, history: Floats) -> Floats:
+    """Points of a single origin, [horizon]."""
+    return np.asarray(points.points(Origins.one(history, 1.0, float(len(history))))[0])
+
+
 def run(points: Points, series: Floats, first: int = 100) -> Floats:
     """Points for each origin from `first` on, [origin, horizon]."""
-    return np.stack(
-        [
-            points.points(series[:end], 1.0, float(end))
-            for end in range(first, len(series) - max(HORIZONS) + 1)
-        ]
-    )
+    return np.stack([said(points, series[:end]) for end in range(first, len(series) - max(HORIZONS) + 1)])
 
 
 def ratio(points: Points, series: Floats, first: int = 100) -> Floats:
     """MAE over that of the last value, at each horizon."""
-    said = run(points, series, first)
-    ends = first + np.arange(len(said))
+    answers = run(points, series, first)
+    ends = first + np.arange(len(answers))
     came = series[ends[:, None] + AHEAD - 1]
     last = series[ends - 1][:, None]
-    return np.asarray(np.abs(said - came).mean(axis=0) / np.abs(last - came).mean(axis=0))
+    return np.asarray(np.abs(answers - came).mean(axis=0) / np.abs(last - came).mean(axis=0))
 
 
 def test_ar_knows_an_alternation() -> None:
@@ -82,8 +82,8 @@ def test_the_seasonal_one_foretells_bursts_and_is_cold_without_a_period() -> Non
 @pytest.mark.parametrize(("maker", "least"), [(Ar, ar.LEAST), (Ets, ets.LEAST)])
 def test_too_little_history_is_a_cold_start(maker: Callable[[], Points], least: int) -> None:
     with pytest.raises(ColdStart, match=str(least)):
-        maker().points(np.ones(least - 1), 1.0, 0.0)
-    assert np.isfinite(maker().points(np.ones(least), 1.0, 0.0)).all()
+        said(maker(), np.ones(least - 1))
+    assert np.isfinite(said(maker(), np.ones(least))).all()
 
 
 @pytest.mark.parametrize("maker", [Ar, Ets])
@@ -111,12 +111,12 @@ def test_nothing_that_comes_out_is_nan_negative_or_wild(maker: Callable[[], Poin
     points = maker()
     for end in range(60, 201):
         if np.isfinite(series[end - 1]):
-            said = points.points(series[:end], 1.0, float(end))
-            assert np.isfinite(said).all()
-            assert (said >= 0).all()
-            assert said.max() <= 10 * np.nanmax(series[:end]) + 1e-9
+            last = said(points, series[:end])
+            assert np.isfinite(last).all()
+            assert (last >= 0).all()
+            assert last.max() <= 10 * np.nanmax(series[:end]) + 1e-9
     if kind in ("zeros", "constant"):
-        np.testing.assert_allclose(said, series[-1], atol=1e-6)
+        np.testing.assert_allclose(last, series[-1], atol=1e-6)
 
 
 def test_a_level_shift_of_ten_is_believed() -> None:
@@ -146,3 +146,10 @@ def test_with_few_errors_the_spread_is_persistences() -> None:
 def test_the_same_calls_give_the_same_points(name: str) -> None:
     series = RNG.poisson(100, 300).astype(float)
     np.testing.assert_array_equal(run(MAKERS[name](), series), run(MAKERS[name](), series))
+
+
+def test_ar_knows_the_last_step_as_it_knows_all_others() -> None:
+    for steps in (ar.LEAST, 100, ar.SPAN, 400):
+        log = RNG.normal(0, 1, (3, steps))
+        for row, last in zip(log, ar._last_regressors(log), strict=True):
+            np.testing.assert_allclose(last, ar._regressors(row[-ar.SPAN :])[-1], rtol=1e-12)

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 
 from services.predictor.champion import Champion
-from services.predictor.forecast import HORIZONS, QUANTILES, ColdStart, Floats, Forecast
+from services.predictor.forecast import HORIZONS, QUANTILES, ColdStart, Expert, Floats, Forecast, Origins
 from services.predictor.persistence import Persistence
 from services.predictor.seasons import Seasons
+from services.predictor.served import served
 
 
-class Stub:
+class Stub(Expert):
     """Says the last value times `factor` with a narrow band."""
 
     name = "lstm"
@@ -16,25 +17,19 @@ class Stub:
         self.factor = factor
         self.cold = cold
 
-    def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
+    def counts(self, origins: Origins) -> Floats:
         if self.cold:
             raise ColdStart("no history")
-        counts = np.full((len(HORIZONS), len(QUANTILES)), history[-1] * self.factor)
-        counts = counts * (1 + 0.02 * (np.asarray(QUANTILES) - 0.5))
-        return Forecast.from_counts(
-            counts, model=self.name, history=history, step_s=step_s, now=now, compute_ms=0.0
-        )
+        band = self.factor * (1 + 0.02 * (np.asarray(QUANTILES) - 0.5))
+        return np.repeat(origins.histories[:, -1:, None] * band, len(HORIZONS), axis=1)
 
 
 class Knowing(Stub):
     """Says the mean of a Poisson series and its own quantiles."""
 
-    def forecast(self, history: Floats, step_s: float, now: float) -> Forecast:
+    def counts(self, origins: Origins) -> Floats:
         band = np.array([84, 93, 100, 107, 113, 117, 124], dtype=float) * self.factor
-        return Forecast.from_counts(
-            np.tile(band, (len(HORIZONS), 1)),
-            model=self.name, history=history, step_s=step_s, now=now, compute_ms=0.0,
-        )  # fmt: skip
+        return np.tile(band, (len(origins.nows), len(HORIZONS), 1))
 
 
 def two(stub: Stub) -> Champion:
@@ -162,3 +157,19 @@ def test_the_same_calls_give_the_same_answers() -> None:
     one, two_ = play(two(Stub()), noisy(), 60), play(two(Stub()), noisy(), 60)
     for a, b in zip(one, two_, strict=True):
         np.testing.assert_array_equal(a.rates_rps, b.rates_rps)
+
+
+@pytest.mark.parametrize("young", [True, False])
+def test_the_origins_of_a_step_at_once_are_what_they_are_one_by_one(young: bool) -> None:
+    """All experts, with a period to be found, bit for bit: the lab asks for a step at once, live each comes alone."""
+    steps = np.random.default_rng(3).poisson(20 + 60 * (np.arange(700) % 30 < 6)).astype(float)
+    seconds = np.repeat(steps / 6, 6)  # the origins are a sixth of a step apart
+    alone, together = served(), served()
+    for end in range(6 if young else 3000, 1200 if young else 4200, 6):
+        rows = [seconds[at % 6 : at].reshape(-1, 6).sum(axis=1) for at in range(end, end + 6)]
+        nows = tuple(1e6 + 10.0 * at for at in range(end, end + 6))
+        ones = [alone.forecast(row, 60.0, now).rates_rps for row, now in zip(rows, nows, strict=True)]
+        at_once = together.rates(Origins(np.stack([row[-end // 6 :] for row in rows]), 60.0, nows))
+        np.testing.assert_array_equal(at_once, np.stack(ones))
+    assert together.weights == alone.weights
+    assert together.records["champion"].mae_ratio == alone.records["champion"].mae_ratio

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from services.predictor.forecast import HORIZONS
-from services.predictor.origins import Ledger, count_ending
+from services.predictor.forecast import HORIZONS, Origins
+from services.predictor.linear import between
+from services.predictor.origins import Ledger, Settled, count_ending, rounds
 
 
 def test_an_outcome_between_two_windows_is_read_between_them() -> None:
@@ -53,3 +54,32 @@ def test_after_a_gap_outcomes_that_nobody_saw_are_dropped() -> None:
     history = np.r_[np.ones(50), np.full(9, np.nan), 7.0]
     assert [(one.horizon, one.outcome) for one in ledger.settle(history, 1.0, 60.0)] == [(4, 7.0)]
     assert not ledger._kept
+
+
+def test_outcomes_that_are_learned_from_at_once_hold_a_horizon_once() -> None:
+    settled = [Settled(horizon, "said", 1.0) for horizon in (4, 0, 1, 0, 2, 0)]
+    assert [[one.horizon for one in part] for part in rounds(settled)] == [[4, 0, 1], [0, 2], [0]]
+    assert list(rounds([])) == []
+
+
+@pytest.mark.parametrize(
+    ("histories", "nows", "said"),
+    [
+        (np.ones((2, 5)), (0.0,), "one row for each"),
+        (np.ones(5), (0.0,), "one row for each"),
+        (np.ones((2, 5)), (0.0, 60.0), "within one step"),
+        (np.ones((2, 5)), (10.0, 0.0), "within one step"),
+        (np.array([[1.0, 2.0], [np.nan, 2.0]]), (0.0, 10.0), "without gaps"),
+    ],
+)
+def test_origins_that_cannot_be_forecast_at_once_are_refused(
+    histories: np.ndarray, nows: tuple[float, ...], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        Origins(histories, 60.0, nows)
+
+
+def test_values_are_read_between_the_points_of_a_grid() -> None:
+    rows, at = np.random.default_rng(1).normal(0, 1, (3, 20)), np.linspace(-2.0, 22.0, 97)
+    for row, read in zip(rows, between(rows, at), strict=True):
+        np.testing.assert_array_equal(read, np.interp(at, np.arange(20), row))
