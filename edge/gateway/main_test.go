@@ -65,8 +65,14 @@ func freePort(t *testing.T) string {
 
 func start(t *testing.T, environment ...string) *process {
 	t.Helper()
+	return startThis(t, command(), environment...)
+}
+
+// startThis starts a command that is or becomes the gateway, on free ports.
+func startThis(t *testing.T, cmd *exec.Cmd, environment ...string) *process {
+	t.Helper()
 	public, private := freePort(t), freePort(t)
-	p := &process{public: "127.0.0.1:" + public, private: "127.0.0.1:" + private, exited: make(chan struct{}), cmd: command()}
+	p := &process{public: "127.0.0.1:" + public, private: "127.0.0.1:" + private, exited: make(chan struct{}), cmd: cmd}
 	if _, err := os.ReadFile("routes/foremesh.yaml"); err != nil { // the cache sees what this process reads
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ func TestOperatorsPort(t *testing.T) {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
 	}
-	for _, path := range []string{"/", "/dapr/subscribe", "/v1/status", "/healthz/x", "/debug/pprof/"} {
+	for _, path := range []string{"/", "/dapr/subscribe", "/v1/status", "/healthz/x"} {
 		for token, want := range map[string]int{"": 401, "wrong": 401, "to-sidecar": 401, "from-sidecar": 404} {
 			status, body := get(t, "http://"+p.private+path, token)
 			if status != want || !strings.Contains(body, "https://foremesh.dev/problems/") {
@@ -31,7 +31,8 @@ func TestOperatorsPort(t *testing.T) {
 			}
 		}
 	}
-	for path, says := range map[string]string{"/status": `"refused":[]`, "/routes": `"match":"POST Exact /v1/intents","route":"intents","at":"routes/foremesh.yaml:22"`} {
+	for path, says := range map[string]string{"/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "goroutine profile", "/debug/pprof/profile?seconds=1": "", "/debug/pprof/trace?seconds=0.1": "go 1.",
+		"/status": `"refused":[]`, "/routes": `"match":"POST Exact /v1/intents","route":"intents","at":"routes/foremesh.yaml:22"`} {
 		if status, body := get(t, "http://"+p.private+path, "from-sidecar"); status != 200 || !strings.Contains(body, says) {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
@@ -39,7 +40,7 @@ func TestOperatorsPort(t *testing.T) {
 			t.Errorf("%s is open: %d", path, status)
 		}
 	}
-	for _, path := range []string{"/healthz", "/metrics", "/dapr/config", "/status", "/routes"} {
+	for _, path := range []string{"/healthz", "/metrics", "/dapr/config", "/status", "/routes", "/debug/pprof/"} {
 		if status, _ := get(t, "http://"+p.public+path, "from-sidecar"); status != 404 {
 			t.Errorf("%s is open to people: %d", path, status)
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"net/http"
+	"net/http/pprof"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,10 @@ func operations(s *settings.Settings, registry *prometheus.Registry, ready *atom
 		watcher.Renew()
 		send(w, struct{}{})
 	}))
+	// What a profile shows is of the process, not of callers; a profile of 30 s still fits the server's time-outs.
+	mux.HandleFunc("GET /debug/pprof/", guarded(s, pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/profile", guarded(s, pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/trace", guarded(s, pprof.Trace))
 	return mux
 }
 

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/net/netutil"
@@ -42,6 +43,10 @@ func run(folder string) error {
 		s.Routes = folder
 	}
 	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("app", "gateway", "instance", s.Instance))
+	// So that garbage is collected before a box's limit ends the process; GOMEMLIMIT of the environment goes first.
+	if _, err := memlimit.Set(); err != nil {
+		slog.Warn("the cgroup's memory limit cannot be read", "error", err.Error())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	tracing, err := telemetry.New(ctx, s.OTLPEndpoint, s.Instance, s.TraceRatio, s.TracesPerSecond)
@@ -108,6 +113,7 @@ func run(folder string) error {
 		return nil
 	}
 	reloader := reload.New(s.Routes, options(s), apply, registry)
+	reloader.Quiet = handler.Quiet
 
 	var ready atomic.Bool
 	inside, err := listen(s.Host, s.Port, 256)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
 	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
+	"github.com/foremesh/foremesh/edge/gateway/internal/power"
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/release"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
@@ -44,6 +45,7 @@ type Front struct {
 	away     away
 	serving  atomic.Pointer[serving]
 	rollouts release.Set
+	idle     power.Idle
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	dropped  prometheus.Counter
@@ -234,8 +236,12 @@ func (f *Front) Certificate(address string) func(*tls.ClientHelloInfo) (*tls.Cer
 
 var errNoName = errors.New("no listener has this name")
 
+// Quiet tells whether no request came since it was called last. One caller at a time.
+func (f *Front) Quiet() bool { return f.idle.Quiet() }
+
 func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
+	f.idle.Asked()
 	if p := Refusal(r); p != nil {
 		// What is left of such a request must not be read as the next one.
 		w.Header().Set("Connection", "close")

@@ -17,11 +17,15 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/config"
 )
 
+// quietly is how many times longer the pause between looks is while nobody is served.
+const quietly = 4
+
 // Reloader loads a folder and hands it on. Its exported fields are set once.
 type Reloader struct {
 	Dir     string
 	Options config.Options
 	Apply   func(*config.Config) error // serves it, or changes nothing
+	Quiet   func() bool                // tells whether nothing was served since it was asked last; nil: never
 
 	mu     sync.Mutex
 	state  State
@@ -101,20 +105,26 @@ func (r *Reloader) State() State {
 //
 // It looks instead of being told: inotify says nothing on network file systems and of what a container's host changes,
 // and a mounted ConfigMap changes by a link far from its files. A look is one stat for each file. A change is taken when
-// two looks in a row see the same: an editor's half-written file is not.
+// two looks in a row see the same: an editor's half-written file is not. While nobody is served and nothing changes, looks
+// are `quietly` times as far apart, so that a box that has nothing to do can sleep.
 func (r *Reloader) Watch(ctx context.Context, every time.Duration, now <-chan struct{}) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
+	timer := time.NewTimer(next(time.Now(), every))
+	defer timer.Stop()
 	last := r.taken
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-now:
-		case <-ticker.C:
+		case <-timer.C:
 			seen := r.look()
 			settled := seen == last
 			last = seen
+			pause := every
+			if quiet := r.Quiet != nil && r.Quiet(); quiet && seen == r.taken {
+				pause = quietly * every
+			}
+			timer.Reset(next(time.Now(), pause))
 			if seen == r.taken || !settled {
 				continue
 			}
@@ -125,6 +135,12 @@ func (r *Reloader) Watch(ctx context.Context, every time.Duration, now <-chan st
 		}
 		slog.Info("routes loaded", "rules", r.State().Rules)
 	}
+}
+
+// next is how long it is until the wall clock is a multiple of a pause: what else happens at full seconds (the counts of
+// traffic are sent then) has woken the process up already.
+func next(now time.Time, pause time.Duration) time.Duration {
+	return now.Truncate(pause).Add(pause).Sub(now)
 }
 
 // look is a fingerprint of the names, sizes, ages and modes of what is loaded.

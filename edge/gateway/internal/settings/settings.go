@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -125,7 +126,14 @@ func duration(field func(*Settings) *time.Duration) func(*Settings, string) erro
 
 var variables = []variable{
 	{"FOREMESH_INSTANCE", "gateway", "name of this replica in traffic counts", false, text(func(s *Settings) *string { return &s.Instance })},
-	{"FOREMESH_HOST", "127.0.0.1", "address that the sidecar and operators call", false, text(func(s *Settings) *string { return &s.Host })},
+	{"FOREMESH_HOST", "127.0.0.1", "address that the sidecar and operators call; of this machine alone", false,
+		func(s *Settings, value string) error {
+			if value != "localhost" && !net.ParseIP(value).IsLoopback() {
+				return errors.New("must be of this machine alone, such as 127.0.0.1; FOREMESH_PUBLIC_HOST opens the port for people")
+			}
+			s.Host = value
+			return nil
+		}},
 	{"FOREMESH_PUBLIC_HOST", "", "address that people call, of Gateways without addresses too; empty: FOREMESH_HOST", false,
 		func(s *Settings, value string) error { s.PublicHost = value; return nil }},
 	{"FOREMESH_PORT", "8081", "port for the sidecar and operators: health, metrics", false, number(func(s *Settings) *int { return &s.Port }, 1, 65535)},

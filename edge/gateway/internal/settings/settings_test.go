@@ -57,7 +57,7 @@ func TestTheEnvironmentIsRead(t *testing.T) {
 func TestEachWrongValueIsNamed(t *testing.T) {
 	for _, c := range [][2]string{
 		{"FOREMESH_PORT", "0"}, {"FOREMESH_PORT", "65536"}, {"FOREMESH_PUBLIC_PORT", "http"}, {"DAPR_HTTP_PORT", "-1"}, {"FOREMESH_PORT", ""},
-		{"FOREMESH_HOST", ""}, {"FOREMESH_INSTANCE", ""}, {"FOREMESH_ROUTES", ""},
+		{"FOREMESH_HOST", ""}, {"FOREMESH_HOST", "0.0.0.0"}, {"FOREMESH_HOST", "edge.example"}, {"FOREMESH_INSTANCE", ""}, {"FOREMESH_ROUTES", ""},
 		{"FOREMESH_DIRECT", "routing=http://a"}, {"FOREMESH_DIRECT", `{"routing": "127.0.0.1:9000"}`}, {"FOREMESH_OTLP_ENDPOINT", "localhost:4318"},
 		{"FOREMESH_TRACE_RATIO", "1.5"}, {"FOREMESH_TRACE_RATIO", "NaN"}, {"FOREMESH_TRACES_PER_SECOND", "-1"}, {"FOREMESH_RETRY_BUDGET", "ten"},
 		{"FOREMESH_MAX_BODY_BYTES", "0"}, {"FOREMESH_MAX_HEADER_BYTES", "10"}, {"FOREMESH_MAX_IN_FLIGHT", "1e3"}, {"FOREMESH_MAX_CONNECTIONS", "99999999999999999999"},

@@ -5,12 +5,11 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -31,9 +30,7 @@ func New(ctx context.Context, endpoint, instance string, ratio, perSecond float6
 	if endpoint == "" {
 		return &Tracing{Tracer: noop.NewTracerProvider().Tracer("gateway")}, nil
 	}
-	exporter, err := otlptracehttp.New(ctx,
-		otlptracehttp.WithEndpointURL(strings.TrimRight(endpoint, "/")+"/v1/traces"),
-		otlptracehttp.WithTimeout(3*time.Second))
+	exporter, err := otlptrace.New(ctx, newCollector(endpoint))
 	if err != nil {
 		return nil, err
 	}

@@ -5,10 +5,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -153,5 +156,34 @@ func TestTraceparent(t *testing.T) {
 		if got := Traceparent(trace.SpanContextFromContext(ctx)); got[:35] != header[:35] || got[52:] != header[52:] {
 			t.Errorf("got %s, want %s", got, header)
 		}
+	}
+}
+
+func TestTheCollectorIsAskedAgainWhereThatHelps(t *testing.T) {
+	for status, want := range map[int]int64{http.StatusServiceUnavailable: 2, http.StatusTooManyRequests: 2, http.StatusBadRequest: 1} {
+		var posts atomic.Int64
+		spans := make(chan int, 10)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if posts.Add(1) == 1 {
+				w.WriteHeader(status)
+				return
+			}
+			body, _ := io.ReadAll(r.Body)
+			var request tracepb.TracesData
+			if err := proto.Unmarshal(body, &request); err != nil || r.Header.Get("Content-Type") != "application/x-protobuf" {
+				t.Errorf("%v, %s", err, r.Header.Get("Content-Type"))
+			}
+			spans <- len(request.ResourceSpans[0].ScopeSpans[0].Spans)
+		}))
+		made, err := New(t.Context(), server.URL, "g", 1, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin(made, "")
+		made.Close(t.Context())
+		if posts.Load() != want || want == 2 && <-spans != 1 {
+			t.Errorf("after %d it was asked %d times, want %d", status, posts.Load(), want)
+		}
+		server.Close()
 	}
 }
