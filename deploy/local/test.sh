@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 if [ $# -gt 0 ]; then exec .venv/bin/python -m pytest "$@"; fi
 go=$(.venv/bin/python -c 'from deploy.local.tools import find_go; print(find_go() or "")')
 [ -n "$go" ] || { echo "test: no Go found; run make setup" >&2; exit 1; }
-for module in edge/gateway lab/loadgen; do
+for module in edge/sidecar edge/gateway lab/loadgen; do
   [ -f "$module/go.mod" ] || continue
   echo "go test $module"; (cd "$module" && "$go" test ./...)
 done

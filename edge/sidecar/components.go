@@ -22,6 +22,7 @@ import (
 	"github.com/dapr/dapr/pkg/runtime/registry"
 
 	"github.com/foremesh/foremesh/edge/sidecar/addressbook"
+	"github.com/foremesh/foremesh/edge/sidecar/etcd"
 )
 
 // components returns the registry the runtime loads from: what the mesh uses, and nothing else. A component file
@@ -37,6 +38,7 @@ func components() *registry.Options {
 
 	configuration.DefaultRegistry.Logger = contrib
 	configuration.DefaultRegistry.RegisterComponent(configurationredis.NewRedisConfigurationStore, "redis")
+	configuration.DefaultRegistry.RegisterComponent(etcd.New, etcd.Name)
 
 	secretstores.DefaultRegistry.Logger = contrib
 	secretstores.DefaultRegistry.RegisterComponent(secretfile.NewLocalSecretStore, "local.file")

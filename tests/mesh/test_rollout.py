@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import http.server
@@ -127,6 +128,7 @@ class Site:
             NAMESPACE="default", DAPR_HOST_IP="127.0.0.1", DAPR_API_TOKEN="to-sidecar", APP_API_TOKEN="from-sidecar",
             FOREMESH_SECRETS_FILE=str(self.folder / "secrets.json"),
             FOREMESH_REDIS_HOST=f"127.0.0.1:{self.port('store')}",
+            FOREMESH_ETCD_ENDPOINTS=f"http://127.0.0.1:{self.port('store')}",
         )  # fmt: skip
 
     def gateway(self, v1: int, v2: int, interval: str) -> None:
@@ -200,6 +202,8 @@ class Redis:
 
     site: Site
     component = REPO / "components/blocks/configuration-releases.yaml"
+    # Redis tells nobody of what changed while it could not be reached: a look finds it.
+    interval_after_kill = "3s"
 
     def start(self) -> None:
         config = self.site.folder / "redis.conf"
@@ -225,17 +229,57 @@ class Redis:
         self.cli("", "DEL", "answers")
 
 
+@dataclass
+class Etcd:
+    """The store of `components/other/releases-etcd.yaml`, on a real etcd."""
+
+    site: Site
+    component = REPO / "components/other/releases-etcd.yaml"
+    interval_after_kill = "1h"
+
+    def start(self) -> None:
+        server = shutil.which("etcd")
+        if server is None:
+            assert "CI" not in os.environ, "etcd is not on PATH, and this run must have it"
+            pytest.skip("etcd is not on PATH: apt-get install etcd-server")
+        client, peer = (f"http://127.0.0.1:{self.site.port(p)}" for p in ("store", "peer"))
+        self.site.start(
+            "store", server, "--data-dir", str(self.site.folder / "etcd"), "--name", "one",
+            "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
+            "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}",
+        )  # fmt: skip
+        until(lambda: self.call("range", key="-") == 200, 20, "etcd answers")
+
+    def call(self, what: str, **fields: str) -> int:
+        coded = {k: base64.b64encode(v.encode()).decode() for k, v in fields.items()}
+        connection = http.client.HTTPConnection("127.0.0.1", self.site.port("store"), timeout=5)
+        try:
+            connection.request("POST", f"/v3/kv/{what}", json.dumps(coded))
+            return connection.getresponse().status
+        except OSError:
+            return 0
+        finally:
+            connection.close()
+
+    def put(self, value: str) -> None:
+        assert self.call("put", key="/foremesh/answers", value=value) == 200
+
+    def delete(self) -> None:
+        assert self.call("deleterange", key="/foremesh/answers") == 200
+
+
 def effective_within(here: Site, v1: int, v2: int, seconds: float, what: str) -> None:
     want = {"answers-v1": v1, "answers-v2": v2}
     until(lambda: here.rollout()["weights"] == want, seconds, f"{what}: {here.status()}")
 
 
+@pytest.mark.parametrize("kind", [Redis, Etcd])
 def test_a_change_counts_within_a_second(
-    tmp_path: Path, variants: tuple[int, int], record_property: Any
+    tmp_path: Path, variants: tuple[int, int], record_property: Any, kind: type[Redis | Etcd]
 ) -> None:
     first, second = map(str, variants)
     with site(tmp_path) as here:
-        store = Redis(here)
+        store = kind(here)
         store.start()
         here.gateway(*variants, interval="1h")  # no look finds what is not told
         assert here.shares(50) == {first: 50}  # the sidecar is away: the weights of the file
@@ -248,7 +292,7 @@ def test_a_change_counts_within_a_second(
             effective_within(here, v1, v2, 1.0, f"{v1}:{v2}")
             slowest = max(slowest, time.monotonic() - began)
         record_property("slowest_change_s", round(slowest, 3))
-        print(f"slowest of 15 changes: {slowest * 1000:.0f} ms")
+        print(f"{kind.__name__}: slowest of 15 changes: {slowest * 1000:.0f} ms")
         counts = here.shares(500)
         assert abs(counts[second] - 350) <= 3 * (500 * 0.7 * 0.3) ** 0.5, counts
 
@@ -264,13 +308,14 @@ def test_a_change_counts_within_a_second(
         effective_within(here, 1, 0, 1.0, "a key that is gone leaves the weights of the file")
 
 
-def test_what_is_missed_is_found_and_a_new_sidecar_is_asked_again(
-    tmp_path: Path, variants: tuple[int, int]
+@pytest.mark.parametrize("kind", [Redis, Etcd])
+def test_a_new_sidecar_and_a_new_store_are_asked_again(
+    tmp_path: Path, variants: tuple[int, int], kind: type[Redis | Etcd]
 ) -> None:
     with site(tmp_path) as here:
-        store = Redis(here)
+        store = kind(here)
         store.start()
-        here.gateway(*variants, interval="1h")
+        here.gateway(*variants, interval=kind.interval_after_kill)
         here.sidecar(store.component)
         until(here.subscribed, 20, "the gateway has subscribed")
         store.put(weights(60, 40))
@@ -285,6 +330,13 @@ def test_what_is_missed_is_found_and_a_new_sidecar_is_asked_again(
         until(here.subscribed, 20, "subscribed again")
         store.put(weights(20, 80))
         effective_within(here, 20, 80, 1.0, "a change after a new sidecar")
+
+        here.kill("store")
+        assert here.rollout()["weights"] == {"answers-v1": 20, "answers-v2": 80}
+        store.start()
+        store.put(weights(40, 60))
+        # A client of a store waits between its attempts to reach it.
+        effective_within(here, 40, 60, 10.0, "a change after the store was killed")
 
 
 def test_a_push_is_the_sidecars_alone(tmp_path: Path, variants: tuple[int, int]) -> None:
