@@ -93,6 +93,7 @@ func (c *compiling) follow(ref *gatewayv1.BackendObjectReference, at []any) rout
 			c.wrong(at, "backendRef '%s': a DaprApp has no namespace and no port; remove them", name)
 		}
 		made.App = name
+		c.b.policed(&made, "DaprApp", c.route.it.Namespace, name, 0)
 		return made
 	case or(ref.Group, "") != "" || of != "Service":
 		return missing(gatewayv1.RouteReasonInvalidKind, "backendRef '"+name+"' is of kind '"+string(of)+"'; use Service, or DaprApp of group "+Group)
@@ -104,6 +105,7 @@ func (c *compiling) follow(ref *gatewayv1.BackendObjectReference, at []any) rout
 	if namespace != c.route.it.Namespace && !c.b.granted("HTTPRoute", c.route.it.Namespace, "Service", namespace, name) {
 		return missing(gatewayv1.RouteReasonRefNotPermitted, "no ReferenceGrant of namespace '"+namespace+"' lets HTTPRoutes of '"+c.route.it.Namespace+"' use Service '"+name+"'")
 	}
+	c.b.policed(&made, "Service", namespace, name, *ref.Port)
 	entry, found := c.b.services[service{namespace, name, *ref.Port}]
 	if found {
 		made.Addresses, made.H2C = entry.Addresses, entry.Protocol == "h2c"

@@ -69,6 +69,7 @@ func (b *builder) finish(dir string) (*Config, error) {
 	b.readBooks()
 	b.readCoalesces()
 	b.readLimits()
+	b.readPolicies()
 	b.readTokens()
 	b.readKeys()
 	b.readRollouts()
@@ -99,6 +100,7 @@ type builder struct {
 	limit    map[string]*routes.Limit
 	token    map[string]*auth.JWT
 	key      map[string]*auth.APIKey
+	policy   map[target]*routes.Policy
 	rollout  map[string]*release.Spec
 	services map[service]Entry
 	dns      bool

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 )
 
@@ -49,31 +50,28 @@ func (a attempts) RoundTrip(r *http.Request) (*http.Response, error) {
 		if x.body != nil {
 			r.Body = io.NopCloser(bytes.NewReader(x.body))
 		}
-		if x.backend.app == nil {
-			r.URL.Host = a.front.away.pick(x.backend.Addresses)
-		}
 	}
 }
 
 func worthwhile(retry *routes.Retry, ctx context.Context, answer *http.Response, err error) bool {
+	if shed := (*problem.Problem)(nil); errors.As(err, &shed) {
+		return false // this gateway's own no
+	}
 	if err != nil {
 		return ctx.Err() == nil
 	}
 	return slices.Contains(retry.Codes, answer.StatusCode)
 }
 
-// once makes one call, within the rule's time for one.
-func (a attempts) once(x *exchange, r *http.Request) (*http.Response, error) {
+// send makes one call, within the rule's time for one.
+func (a attempts) send(x *exchange, r *http.Request) (*http.Response, error) {
 	transport := a.front.transport(x.backend)
 	limit := x.rule.Action.Attempt
 	if limit == nil || *limit == 0 || x.upgrade {
-		answer, err := transport.RoundTrip(r)
-		a.front.away.note(x.backend, r.URL.Host, answer, err)
-		return answer, err
+		return transport.RoundTrip(r)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), *limit)
 	answer, err := transport.RoundTrip(r.WithContext(ctx))
-	a.front.away.note(x.backend, r.URL.Host, answer, err)
 	if err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = context.DeadlineExceeded
@@ -132,6 +130,9 @@ func (f *Front) mirror(x *exchange, r *http.Request, m *routes.Mirror) {
 	}
 	apply(&m.Backend.Request, out.Header)
 	f.address(out, to)
+	if to.app == nil {
+		out.URL.Host = f.outliers.Any(rules(to.Backend), to.Addresses)
+	}
 	go func() {
 		defer func() { cancel(); <-f.mirrors }()
 		answer, err := f.transport(to).RoundTrip(out)

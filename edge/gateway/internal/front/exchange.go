@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
+	"github.com/foremesh/foremesh/edge/gateway/internal/concurrency"
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/release"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
@@ -32,6 +33,7 @@ type exchange struct {
 	carrier  *carrier         // of a coalesced route
 	limiter  *limiter         // nil: no limit
 	rollout  *release.Rollout // nil: the weights of the file
+	gates    map[string]*concurrency.Limiter
 	backend  *backend
 	upgrade  bool   // asks for a WebSocket
 	body     []byte // kept where a request may be sent more than once

@@ -20,7 +20,9 @@ import (
 	"go.opentelemetry.io/otel/codes"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
+	"github.com/foremesh/foremesh/edge/gateway/internal/concurrency"
 	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
+	"github.com/foremesh/foremesh/edge/gateway/internal/outlier"
 	"github.com/foremesh/foremesh/edge/gateway/internal/power"
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/release"
@@ -42,7 +44,7 @@ type Front struct {
 	slots    chan struct{} // one for each request in flight
 	mirrors  chan struct{} // one for each copy in flight
 	budget   *retryBudget
-	away     away
+	outliers outlier.Set
 	serving  atomic.Pointer[serving]
 	rollouts release.Set
 	idle     power.Idle
@@ -62,6 +64,7 @@ type serving struct {
 	limiters map[*routes.Limit]*limiter
 
 	verifiers map[*auth.JWT]*auth.Verifier
+	gates     map[string]*concurrency.Limiter // by backend
 	rollouts  map[*release.Spec]*release.Rollout
 }
 
@@ -100,7 +103,7 @@ func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Trac
 	}
 	f.proxy = f.newProxy()
 	f.serving.Store(&serving{table: &routes.Table{}})
-	metrics.MustRegister(f.requests, f.seconds, f.dropped, f.identified, f.keyLooks, &f.rollouts,
+	metrics.MustRegister(f.requests, f.seconds, f.dropped, f.identified, f.keyLooks, &f.outliers, gates{f}, &f.rollouts,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "gateway_in_flight", Help: "Requests in flight."}, func() float64 { return float64(len(f.slots)) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -112,15 +115,20 @@ func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Trac
 func (f *Front) Use(table *routes.Table) {
 	before := f.serving.Load()
 	next := &serving{table: table, carriers: map[*routes.Action]*carrier{}, byKey: map[carrierKey]*carrier{}, limiters: map[*routes.Limit]*limiter{},
-		verifiers: map[*auth.JWT]*auth.Verifier{}}
+		verifiers: map[*auth.JWT]*auth.Verifier{}, gates: map[string]*concurrency.Limiter{}}
 	budget := &retryBudget{share: f.settings.RetryBudgetShare}
-	known := map[string]bool{}
+	type place struct {
+		rules   outlier.Rules
+		address string
+	}
+	known := map[place]bool{}
 	var rollouts []*release.Spec
 	table.Each(func(rule *routes.Rule) {
 		for i := range rule.Action.Backends {
 			for _, address := range rule.Action.Backends[i].Addresses {
-				known[address] = true
+				known[place{rules(&rule.Action.Backends[i]), address}] = true
 			}
+			next.gate(&rule.Action.Backends[i], before)
 		}
 		if rule.Action.Rollout != nil {
 			rollouts = append(rollouts, rule.Action.Rollout)
@@ -145,7 +153,7 @@ func (f *Front) Use(table *routes.Table) {
 	})
 	next.rollouts = f.rollouts.Use(rollouts)
 	f.serving.Store(next)
-	f.away.keep(known)
+	f.outliers.Keep(func(rules outlier.Rules, address string) bool { return known[place{rules, address}] })
 }
 
 // Table is what is served.
@@ -284,7 +292,7 @@ func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 		}
 		f.count(rule.Route, status, took)
 	}()
-	status = f.serve(w, r, &exchange{front: f, rule: rule, listener: listener, carrier: now.carriers[rule.Action], limiter: now.limiters[rule.Action.Limit],
+	status = f.serve(w, r, &exchange{front: f, rule: rule, listener: listener, carrier: now.carriers[rule.Action], limiter: now.limiters[rule.Action.Limit], gates: now.gates,
 		verifier: now.verifiers[rule.Action.JWT], rollout: now.rollouts[rule.Action.Rollout]})
 }
 

@@ -74,7 +74,7 @@ func (f *Front) address(out *http.Request, to *backend) {
 		out.Header.Set("Traceparent", telemetry.Traceparent(parent))
 	}
 	if to.app == nil {
-		out.URL.Scheme, out.URL.Host = "http", f.away.pick(to.Addresses)
+		out.URL.Scheme, out.URL.Host = "http", to.Addresses[0] // of several, the call takes one
 		return
 	}
 	out.URL.Scheme, out.URL.Host, out.Host = to.app.root.Scheme, to.app.root.Host, to.app.root.Host

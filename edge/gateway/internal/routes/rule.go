@@ -9,7 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
+	"github.com/foremesh/foremesh/edge/gateway/internal/concurrency"
 	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
+	"github.com/foremesh/foremesh/edge/gateway/internal/outlier"
 	"github.com/foremesh/foremesh/edge/gateway/internal/release"
 	"github.com/foremesh/foremesh/edge/gateway/internal/split"
 )
@@ -106,9 +108,18 @@ type Backend struct {
 	Addresses []string // of a service, host:port; one is taken for each request
 	H2C       bool     // speaks HTTP/2 without TLS
 	Weight    int
-	Missing   string // why the reference leads nowhere; its share of requests gets 500
+	Key       string  // the app-id, or namespace/name:port of the Service (without `default/`)
+	Policy    *Policy // nil: outliers by default, and no limit of its own
+	Missing   string  // why the reference leads nowhere; its share of requests gets 500
 	Request   Edit
 	Response  Edit
+}
+
+// Policy is how much a backend is asked at once, and when one of its addresses is left alone.
+type Policy struct {
+	Name        string
+	Outliers    outlier.Rules
+	Concurrency *concurrency.Bounds // nil: no limit
 }
 
 // Edit changes headers: sets, then adds, then removes. Names are canonical.
@@ -192,6 +203,9 @@ func (a *Action) String() string {
 		text := "app " + b.App
 		if b.App == "" {
 			text = "service " + b.Name + " at " + strings.Join(b.Addresses, ", ")
+		}
+		if b.Policy != nil {
+			text += " by BackendTrafficPolicy " + b.Policy.Name
 		}
 		if b.Missing != "" {
 			text = "status 500, as " + b.Missing
