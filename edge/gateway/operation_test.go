@@ -16,6 +16,16 @@ import (
 	"time"
 )
 
+// TestGarbageIsCollectedHalfAsOften as Go would by itself, unless the environment says how often.
+func TestGarbageIsCollectedHalfAsOften(t *testing.T) {
+	for environment, want := range map[string]string{"A=1": "200", "GOGC=50": "50"} {
+		p := start(t, environment).ready(t)
+		if _, body := get(t, "http://"+p.private+"/metrics", ""); !strings.Contains(body, "\ngo_gc_gogc_percent "+want+"\n") {
+			t.Errorf("%s: GOGC is not %s", environment, want)
+		}
+	}
+}
+
 func TestOperatorsPort(t *testing.T) {
 	p := start(t).ready(t)
 	for path, says := range map[string]string{"/healthz": "", "/readyz": "", "/metrics": "gateway_in_flight 0"} {

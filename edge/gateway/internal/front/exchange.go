@@ -148,11 +148,9 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) int {
 		}
 		x.body = body
 		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
-	} else {
+	} else if r.Body != http.NoBody { // which the transport looks for
 		x.given = &given{ReadCloser: http.MaxBytesReader(w, r.Body, f.settings.MaxBodyBytes)}
-		if r.Body != http.NoBody { // which the transport looks for
-			r.Body = x.given
-		}
+		r.Body = x.given
 	}
 	timeout := f.settings.BackendTimeout
 	if action.Timeout != nil {
