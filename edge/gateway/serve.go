@@ -27,6 +27,7 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/configuration"
 	"github.com/foremesh/foremesh/edge/gateway/internal/front"
 	"github.com/foremesh/foremesh/edge/gateway/internal/reload"
+	"github.com/foremesh/foremesh/edge/gateway/internal/resets"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 	"github.com/foremesh/foremesh/edge/gateway/internal/settings"
 	"github.com/foremesh/foremesh/edge/gateway/internal/sockets"
@@ -66,11 +67,18 @@ func run(folder string) error {
 	counter := traffic.NewCounter(s.Instance)
 	handler := front.New(s, counter, tracing, registry)
 
+	guard := &resets.Guard{Most: s.MaxResets, Closed: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "gateway_connections_reset_total", Help: "Connections that were closed as their client gave up too many streams."})}
+	connections := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "gateway_connections", Help: "Open connections of people by the address that they came to."}, []string{"address"})
+	registry.MustRegister(guard.Closed, connections)
+
 	failed := make(chan error, 16)
 	people := &sockets.Set{
-		Connections: s.MaxConnections, Drain: s.ShutdownTimeout, Failed: func(err error) { failed <- err },
+		Connections: s.MaxConnections, Open: connections, Drain: s.ShutdownTimeout, Failed: func(err error) { failed <- err },
 		Server: func(address string, encrypted bool) *http.Server {
-			made := server(s, handler.On(address))
+			made := server(s, guard.Handler(handler.On(address)))
+			made.ConnContext = guard.Context
 			made.Protocols = new(http.Protocols)
 			made.Protocols.SetHTTP1(true)
 			made.Protocols.SetHTTP2(encrypted)

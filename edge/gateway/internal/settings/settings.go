@@ -36,6 +36,7 @@ type Settings struct {
 	MaxBodyBytes      int64
 	MaxInFlight       int
 	MaxConnections    int
+	MaxResets         int
 	HeaderTimeout     time.Duration
 	ReadTimeout       time.Duration
 	IdleTimeout       time.Duration
@@ -171,6 +172,7 @@ var variables = []variable{
 	{"FOREMESH_MAX_HEADER_BYTES", "16384", "largest header", false, number(func(s *Settings) *int { return &s.MaxHeaderBytes }, 1024, 1<<20)},
 	{"FOREMESH_MAX_IN_FLIGHT", "2048", "most requests at once; more get 503", false, number(func(s *Settings) *int { return &s.MaxInFlight }, 1, 1<<20)},
 	{"FOREMESH_MAX_CONNECTIONS", "8192", "most open connections; more wait in the backlog", false, number(func(s *Settings) *int { return &s.MaxConnections }, 1, 1<<20)},
+	{"FOREMESH_MAX_RESETS", "200", "most HTTP/2 streams that a client may give up on one connection in 10 s; one more closes it", false, number(func(s *Settings) *int { return &s.MaxResets }, 1, 1<<20)},
 	{"FOREMESH_HEADER_TIMEOUT", "5s", "time for a request's header", false, duration(func(s *Settings) *time.Duration { return &s.HeaderTimeout })},
 	{"FOREMESH_READ_TIMEOUT", "15s", "time for a whole request", false, duration(func(s *Settings) *time.Duration { return &s.ReadTimeout })},
 	{"FOREMESH_IDLE_TIMEOUT", "90s", "time an idle connection is kept", false, duration(func(s *Settings) *time.Duration { return &s.IdleTimeout })},

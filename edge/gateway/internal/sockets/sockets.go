@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
 )
 
@@ -18,10 +19,11 @@ import (
 type Set struct {
 	// Server makes the server of an address. One with a TLSConfig is served with TLS.
 	Server      func(address string, tls bool) *http.Server
-	Connections int              // most that are open at each address
-	Drain       time.Duration    // time for what is in flight where an address is given up
-	Failed      func(err error)  // a socket that broke
-	open        map[string]*door // by address
+	Connections int                  // most that are open at each address; more wait in the system's backlog
+	Open        *prometheus.GaugeVec // of connections, by address
+	Drain       time.Duration        // time for what is in flight where an address is given up
+	Failed      func(err error)      // a socket that broke
+	open        map[string]*door     // by address
 	mu          sync.Mutex
 }
 
@@ -56,7 +58,7 @@ func (s *Set) Prepare(wanted map[string]bool) (swap func(), err error) {
 			undo()
 			return nil, err
 		}
-		fresh[address] = &door{tls: tls, listener: netutil.LimitListener(listener, s.Connections)}
+		fresh[address] = &door{tls: tls, listener: netutil.LimitListener(&counted{listener, s.Open.WithLabelValues(address)}, s.Connections)}
 	}
 	return func() { s.swap(wanted, fresh) }, nil
 }

@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"context"
+	"github.com/prometheus/client_golang/prometheus"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 func set(t *testing.T, handler http.HandlerFunc) *Set {
 	t.Helper()
 	s := &Set{
+		Open:        prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "open"}, []string{"address"}),
 		Connections: 16, Drain: 5 * time.Second, Failed: func(err error) { t.Errorf("a socket broke: %v", err) },
 		Server: func(string, bool) *http.Server { return &http.Server{Handler: handler, ReadHeaderTimeout: time.Second} },
 	}
