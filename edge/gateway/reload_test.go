@@ -367,3 +367,29 @@ func TestAWebSocketOutlivesAReload(t *testing.T) {
 		t.Errorf("got %q, %v", said, err)
 	}
 }
+
+func TestASessionsCookieIsForTLSAloneWhereItBegan(t *testing.T) {
+	one := named(t, "one")
+	plain, encrypted := freePort(t), freePort(t)
+	dir := folder(t, map[string]string{"a.yaml": fmt.Sprintf(listeners, plain, encrypted, encrypted) +
+		strings.Replace(to(one), "spec: { rules: [ {", "spec: { parentRefs: [ { name: edge } ], rules: [ { sessionPersistence: {},", 1)})
+	certify(t, dir, 1, 0o600)
+	p := start(t, "FOREMESH_ROUTES="+dir).ready(t)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "api.example.com"}}
+	defer transport.CloseIdleConnections()
+	for address, secured := range map[string]bool{"http://127.0.0.1:" + plain: false, "https://127.0.0.1:" + encrypted: true} {
+		r, err := http.NewRequest(http.MethodGet, address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "api.example.com"
+		answer, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err, p.output())
+		}
+		_ = answer.Body.Close()
+		if cookies := answer.Cookies(); len(cookies) != 1 || cookies[0].Secure != secured || !cookies[0].HttpOnly {
+			t.Errorf("%s: got %v", address, cookies)
+		}
+	}
+}

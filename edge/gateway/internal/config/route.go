@@ -89,9 +89,6 @@ func (c *compiling) wrong(more []any, format string, args ...any) {
 
 // compile returns a Rule for each match.
 func (c *compiling) compile(rule *gatewayv1.HTTPRouteRule) []*routes.Rule {
-	if rule.SessionPersistence != nil {
-		c.wrong([]any{"sessionPersistence"}, "sessionPersistence is not supported; remove it")
-	}
 	action := &routes.Action{}
 	for i := range rule.BackendRefs {
 		backend := c.backend(&rule.BackendRefs[i], i)
@@ -99,6 +96,7 @@ func (c *compiling) compile(rule *gatewayv1.HTTPRouteRule) []*routes.Rule {
 	}
 	c.filters(rule, action)
 	c.shares(rule, action)
+	c.session(rule, action)
 	c.times(rule, action)
 	matches := rule.Matches
 	if len(matches) == 0 {

@@ -21,6 +21,7 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/release"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
+	"github.com/foremesh/foremesh/edge/gateway/internal/session"
 )
 
 // exchange is one request and what becomes of it.
@@ -34,6 +35,8 @@ type exchange struct {
 	limiter  *limiter         // nil: no limit
 	rollout  *release.Rollout // nil: the weights of the file
 	gates    map[string]*concurrency.Limiter
+	session  *session.Token // nil: none is kept
+	begins   bool           // it is to be told to the client
 	backend  *backend
 	upgrade  bool   // asks for a WebSocket
 	body     []byte // kept where a request may be sent more than once
@@ -121,7 +124,7 @@ func (x *exchange) answer(w http.ResponseWriter, r *http.Request) int {
 	case x.carrier != nil:
 		return x.carrier.carry(w, r)
 	}
-	to := action.Choose(x.rollout.Split())
+	to := x.choose(r)
 	if to == nil || to.Missing != "" {
 		return write(w, problem.Unresolved())
 	}

@@ -40,7 +40,11 @@ func (a attempts) place(x *exchange, r *http.Request) (*outlier.Call, error) {
 	if to.app != nil || len(to.Addresses) == 1 && to.Policy == nil {
 		return nil, nil
 	}
-	call, err := a.front.outliers.Begin(r.Context(), rules(to.Backend), to.Addresses)
+	begin, addresses := a.front.outliers.Begin, to.Addresses
+	if x.session != nil {
+		begin, addresses = a.front.outliers.BeginInOrder, x.session.Order(addresses)
+	}
+	call, err := begin(r.Context(), rules(to.Backend), addresses)
 	switch {
 	case errors.Is(err, outlier.ErrFull):
 		return nil, problem.Overloaded("the service behind this route has as many requests as it may have")

@@ -90,6 +90,7 @@ func reply(answer *http.Response) error {
 	x := of(answer.Request.Context())
 	if answer.StatusCode == http.StatusSwitchingProtocols {
 		x.switched()
+		x.remember(answer)
 		return nil
 	}
 	if x.backend.app != nil {
@@ -99,6 +100,7 @@ func reply(answer *http.Response) error {
 	}
 	apply(&x.backend.Response, answer.Header)
 	apply(&x.rule.Action.Response, answer.Header)
+	x.remember(answer)
 	if x.rule.Action.CORS != nil {
 		for name := range answer.Header { // the route's own word stands, and only once
 			if strings.HasPrefix(name, "Access-Control-") {

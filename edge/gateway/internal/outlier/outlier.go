@@ -107,10 +107,18 @@ type Call struct {
 // Begin takes one of the addresses at random that serve, and a place there. It waits for a place where the rules say so,
 // until ctx is done.
 func (s *Set) Begin(ctx context.Context, rules Rules, addresses []string) (*Call, error) {
+	return s.begin(ctx, rules, addresses, rand.IntN(len(addresses)))
+}
+
+// BeginInOrder is Begin that takes the first of the addresses that serves and has a place.
+func (s *Set) BeginInOrder(ctx context.Context, rules Rules, addresses []string) (*Call, error) {
+	return s.begin(ctx, rules, addresses, 0)
+}
+
+func (s *Set) begin(ctx context.Context, rules Rules, addresses []string, begin int) (*Call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	begin := rand.IntN(len(addresses))
 	var full *Call   // has no place, but some may wait
 	var closed *Call // is ejected by no connection to be had
 	serving := 0

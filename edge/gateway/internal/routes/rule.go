@@ -66,6 +66,7 @@ type Action struct {
 	Backends []Backend // none, and no Redirect: 500
 	Rollout  *release.Spec
 	Coalesce *CoalesceSpec
+	Session  *Session // nil: each request goes by itself
 	Limit    *Limit
 	JWT      *auth.JWT    // who has no token of it gets 401; nil: no token is asked for
 	APIKey   *auth.APIKey // likewise
@@ -120,6 +121,14 @@ type Policy struct {
 	Name        string
 	Outliers    outlier.Rules
 	Concurrency *concurrency.Bounds // nil: no limit
+}
+
+// Session keeps the requests of one together, by a token in a cookie or header.
+type Session struct {
+	Name      string // of the cookie, or of the header: canonical
+	Header    bool
+	Lifetime  time.Duration // 0: no end
+	Permanent bool          // the cookie outlives the browser's own session
 }
 
 // Edit changes headers: sets, then adds, then removes. Names are canonical.
@@ -192,6 +201,19 @@ type CoalesceSpec struct {
 	Timeout     metav1.Duration `json:"timeout"`     // of a call
 }
 
+// Find returns the backend that is wanted, by its Key, if it has a share now; nil if none is.
+func (a *Action) Find(now *split.Split, wanted func(key string) bool) *Backend {
+	if now == nil {
+		now = a.split
+	}
+	for i := range a.Backends {
+		if now.Weight(i) > 0 && wanted(a.Backends[i].Key) {
+			return &a.Backends[i]
+		}
+	}
+	return nil
+}
+
 // String says what is done.
 func (a *Action) String() string {
 	if a.Redirect != nil {
@@ -224,6 +246,13 @@ func (a *Action) String() string {
 	}
 	if a.Rollout != nil {
 		to = append(to, "by "+a.Rollout.String())
+	}
+	if s := a.Session; s != nil {
+		by := "cookie"
+		if s.Header {
+			by = "header"
+		}
+		to = append(to, "sessions kept together by "+by+" '"+s.Name+"'")
 	}
 	return a.asks() + how + strings.Join(to, ", ")
 }
