@@ -5,8 +5,10 @@ Sentences are put together when they are read: the lab asks for 40,000 decisions
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from services.autoscaler.counterfactual import Counterfactual
 from services.autoscaler.observation import Observation
@@ -32,8 +34,7 @@ class Reason(NamedTuple):
         return self.template.format(*self.values) if self.values else self.template
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """The answer of one policy at one tick.
 
     t: epoch seconds. policy: its name. wanted, previous: replicas from now on, and asked for so far.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from operator import lt
 from typing import Any
+
+import msgspec
 
 GAP_S = 5
 """Seconds without one known count after which the metric is taken for dead."""
@@ -34,7 +36,7 @@ class ForecastView:
         if not (math.isfinite(self.issued_at) and math.isfinite(self.step_s) and self.step_s > 0):
             raise ValueError(f"forecast: issued_at {self.issued_at} or step_s {self.step_s} is no time")
         for name, values in (("horizons_s", self.horizons_s), ("quantiles", self.quantiles)):
-            if not values or any(not a < b for a, b in pairwise(values)):
+            if not values or not all(map(lt, values, values[1:])):
                 raise ValueError(f"forecast: {name} must be ascending and not empty, not {list(values)}")
         if not (self.horizons_s[0] >= 0 and self.quantiles[0] >= 0 and self.quantiles[-1] <= 1):
             raise ValueError("forecast: horizons_s must not be negative, quantiles must lie in 0..1")
@@ -47,7 +49,8 @@ class ForecastView:
                 raise ValueError(
                     f"forecast: a row of rates_rps has {len(row)} of {len(self.quantiles)} quantiles"
                 )
-            if any(not (math.isfinite(rate) and rate >= 0) for rate in row):
+            # One that is not finite makes a sum that is not.
+            if not (math.isfinite(sum(row)) and min(row) >= 0):
                 raise ValueError(f"forecast: rates_rps must be finite and not negative, not {list(row)}")
 
     @classmethod
@@ -93,9 +96,10 @@ class ForecastView:
         """
         by_horizon = self.by_horizon(quantile)
         # Piecewise linear, so the maximum lies at an end or at a horizon in between.
-        inside = [r for h, r in zip(self.horizons_s, by_horizon, strict=True) if from_s < h < to_s]
-        ends = (interpolated(end, self.horizons_s, by_horizon) for end in (from_s, to_s))
-        return max([*ends, *inside])
+        horizons = self.horizons_s
+        inside = by_horizon[bisect_right(horizons, from_s) : bisect_left(horizons, to_s)]
+        begin, end = interpolated(from_s, horizons, by_horizon), interpolated(to_s, horizons, by_horizon)
+        return max(begin, end, *inside)
 
 
 def interpolated(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -109,8 +113,7 @@ def interpolated(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
     return ys[right - 1] + share * (ys[right] - ys[right - 1])
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True):
     """Everything a policy may know at one tick.
 
     now: epoch seconds. arrivals: requests in each second, oldest first, the last one the newest second whose

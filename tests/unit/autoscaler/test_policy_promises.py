@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from services.autoscaler.decision import Decision
 from services.autoscaler.observation import ForecastView, Observation

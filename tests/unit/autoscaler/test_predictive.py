@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from services.autoscaler.decision import Decision
 from services.autoscaler.observation import ForecastView, Observation
