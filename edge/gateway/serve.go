@@ -23,12 +23,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/net/netutil"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/accesslog"
 	"github.com/foremesh/foremesh/edge/gateway/internal/config"
 	"github.com/foremesh/foremesh/edge/gateway/internal/configuration"
 	"github.com/foremesh/foremesh/edge/gateway/internal/front"
 	"github.com/foremesh/foremesh/edge/gateway/internal/reload"
 	"github.com/foremesh/foremesh/edge/gateway/internal/resets"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
+	"github.com/foremesh/foremesh/edge/gateway/internal/sampling"
 	"github.com/foremesh/foremesh/edge/gateway/internal/settings"
 	"github.com/foremesh/foremesh/edge/gateway/internal/sockets"
 	"github.com/foremesh/foremesh/edge/gateway/internal/telemetry"
@@ -66,6 +68,7 @@ func run(folder string) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	counter := traffic.NewCounter(s.Instance)
 	handler := front.New(s, counter, tracing, registry)
+	handler.AccessLog = accesslog.New(os.Stdout, registry)
 
 	guard := &resets.Guard{Most: s.MaxResets, Closed: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "gateway_connections_reset_total", Help: "Connections that were closed as their client gave up too many streams."})}
@@ -168,11 +171,13 @@ func run(folder string) error {
 	endPublishing()
 	publisherDone.Wait()
 	tracing.Close(grace)
+	handler.AccessLog.Close(time.Second)
 	return errors.Join(ignoreClosed(err), operators.Close())
 }
 
 func options(s *settings.Settings) config.Options {
-	return config.Options{Host: cmp.Or(s.PublicHost, s.Host), Port: s.PublicPort, Secrets: s.SecretsFolder()}
+	return config.Options{Host: cmp.Or(s.PublicHost, s.Host), Port: s.PublicPort, Secrets: s.SecretsFolder(),
+		Traces: sampling.Policy{Ratio: s.TraceRatio, PerSecond: s.TracesPerSecond}}
 }
 
 // counts tells whether requests are counted for the forecaster: those that are coalesced are.

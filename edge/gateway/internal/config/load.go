@@ -13,12 +13,14 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
 	"github.com/foremesh/foremesh/edge/gateway/internal/release"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
+	"github.com/foremesh/foremesh/edge/gateway/internal/sampling"
 )
 
 // Options are what files leave to the gateway.
 type Options struct {
 	Host    string           // where Gateways without addresses listen
 	Port    int              // of the Gateway that a folder without one has
+	Traces  sampling.Policy  // where a Sampling leaves something out
 	Secrets string           // folder of certificates: NAMESPACE/NAME/tls.crt and tls.key
 	Now     func() time.Time // nil: the wall clock
 }
@@ -82,6 +84,7 @@ func (b *builder) finish(dir string) (*Config, error) {
 		b.route(&b.routes[i])
 	}
 	table := b.table()
+	b.readSampling(table)
 	if b.problems.refused() {
 		return nil, b.problems
 	}

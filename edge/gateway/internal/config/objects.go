@@ -83,6 +83,7 @@ type objects struct {
 	tokens     []object[JWT]
 	keys       []object[APIKey]
 	policies   []object[BackendTrafficPolicy]
+	samplings  []object[Sampling]
 	rollouts   []object[Rollout]
 	namespaces []object[Namespace]
 }
@@ -146,11 +147,13 @@ func (b *builder) document(d document) *Problem {
 		return decode(d, kind.Kind, &b.rollouts, func(it *Rollout) *metav1.ObjectMeta { return &it.ObjectMeta })
 	case Group + "/v1alpha1/BackendTrafficPolicy":
 		return decode(d, kind.Kind, &b.policies, func(it *BackendTrafficPolicy) *metav1.ObjectMeta { return &it.ObjectMeta })
+	case Group + "/v1alpha1/Sampling":
+		return decode(d, kind.Kind, &b.samplings, func(it *Sampling) *metav1.ObjectMeta { return &it.ObjectMeta })
 	case "v1/Namespace":
 		return decode(d, kind.Kind, &b.namespaces, func(it *Namespace) *metav1.ObjectMeta { return &it.ObjectMeta })
 	default:
 		return d.at(d.line("kind"), "kind '%s' of '%s' is not known here; use HTTPRoute, Gateway, ReferenceGrant (gateway.networking.k8s.io/v1), "+
-			"Coalesce, RateLimit, Rollout, JWT, APIKey, BackendTrafficPolicy, AddressBook (%s/v1alpha1) or Namespace (v1)", kind.Kind, kind.APIVersion, Group)
+			"Coalesce, RateLimit, Rollout, JWT, APIKey, BackendTrafficPolicy, Sampling, AddressBook (%s/v1alpha1) or Namespace (v1)", kind.Kind, kind.APIVersion, Group)
 	}
 }
 

@@ -14,10 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
-	"github.com/foremesh/foremesh/edge/gateway/internal/concurrency"
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/release"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
@@ -27,6 +27,8 @@ import (
 // exchange is one request and what becomes of it.
 type exchange struct {
 	front    *Front
+	now      *serving
+	route    string // as in metrics
 	rule     *routes.Rule
 	listener *routes.Listener
 	verifier *auth.Verifier
@@ -34,14 +36,17 @@ type exchange struct {
 	carrier  *carrier         // of a coalesced route
 	limiter  *limiter         // nil: no limit
 	rollout  *release.Rollout // nil: the weights of the file
-	gates    map[string]*concurrency.Limiter
-	session  *session.Token // nil: none is kept
-	begins   bool           // it is to be told to the client
+	session  *session.Token   // nil: none is kept
+	begins   bool             // it is to be told to the client
 	backend  *backend
 	upgrade  bool   // asks for a WebSocket
 	body     []byte // kept where a request may be sent more than once
 	given    *given // nil where it is kept
 	timer    *time.Timer
+	span     trace.Span    // nil: not traced
+	address  string        // of the last call
+	waited   time.Duration // until its answer began
+	sent     int64         // bytes of the answer's body; where it was forwarded
 	left     sync.Once
 }
 
@@ -167,6 +172,7 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) int {
 		defer x.timer.Stop()
 	}
 	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	defer func() { x.sent = seen.sent }() // also where it breaks off
 	f.proxy.ServeHTTP(seen, r.WithContext(ctx))
 	return seen.status
 }

@@ -18,7 +18,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/accesslog"
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
 	"github.com/foremesh/foremesh/edge/gateway/internal/concurrency"
 	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
@@ -27,6 +29,7 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/release"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
+	"github.com/foremesh/foremesh/edge/gateway/internal/sampling"
 	"github.com/foremesh/foremesh/edge/gateway/internal/settings"
 	"github.com/foremesh/foremesh/edge/gateway/internal/telemetry"
 	"github.com/foremesh/foremesh/edge/gateway/internal/traffic"
@@ -34,6 +37,8 @@ import (
 
 // Front is the handler for people.
 type Front struct {
+	AccessLog *accesslog.Log // set once, before the first request; nil: none
+
 	settings *settings.Settings
 	traffic  *traffic.Counter
 	tracing  *telemetry.Tracing
@@ -65,6 +70,7 @@ type serving struct {
 
 	verifiers map[*auth.JWT]*auth.Verifier
 	gates     map[string]*concurrency.Limiter // by backend
+	logs      *sampling.Sampler               // nil: no access log
 	rollouts  map[*release.Spec]*release.Rollout
 }
 
@@ -152,6 +158,8 @@ func (f *Front) Use(table *routes.Table) {
 		next.carriers[rule.Action] = next.byKey[key]
 	})
 	next.rollouts = f.rollouts.Use(rollouts)
+	next.log(before)
+	f.tracing.Use(table.Traces)
 	f.serving.Store(next)
 	f.outliers.Keep(func(rules outlier.Rules, address string) bool { return known[place{rules, address}] })
 }
@@ -253,7 +261,7 @@ func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 	if p := Refusal(r); p != nil {
 		// What is left of such a request must not be read as the next one.
 		w.Header().Set("Connection", "close")
-		f.count("refused", write(w, p), time.Since(began))
+		f.done(w, r, &exchange{now: f.serving.Load(), route: "refused"}, write(w, p), began)
 		return
 	}
 	if !r.ProtoAtLeast(1, 1) || len(r.TransferEncoding) > 0 {
@@ -268,7 +276,7 @@ func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 		host := routes.HostOf(r.Host)
 		listener = socket.Listener(host)
 		if r.TLS != nil && socket.Listener(routes.HostOf(r.TLS.ServerName)) != listener {
-			f.count("refused", write(w, problem.Misdirected()), time.Since(began))
+			f.done(w, r, &exchange{now: now, route: "refused"}, write(w, problem.Misdirected()), began)
 			return
 		}
 		if listener != nil {
@@ -276,7 +284,7 @@ func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if rule == nil {
-		f.count("unmatched", write(w, problem.NotFound()), time.Since(began))
+		f.done(w, r, &exchange{now: now, route: "unmatched"}, write(w, problem.NotFound()), began)
 		return
 	}
 	counted := rule.Action.Coalesce != nil
@@ -285,15 +293,15 @@ func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 	}
 	// An answer that breaks off half way leaves by a panic, net/http's way to close the connection.
 	status := http.StatusBadGateway
+	x := &exchange{front: f, now: now, route: rule.Route, rule: rule, listener: listener, carrier: now.carriers[rule.Action], limiter: now.limiters[rule.Action.Limit],
+		verifier: now.verifiers[rule.Action.JWT], rollout: now.rollouts[rule.Action.Rollout]}
 	defer func() {
-		took := time.Since(began)
 		if counted {
-			f.traffic.Finished(traffic.OutcomeOf(status), took)
+			f.traffic.Finished(traffic.OutcomeOf(status), time.Since(began))
 		}
-		f.count(rule.Route, status, took)
+		f.done(w, r, x, status, began)
 	}()
-	status = f.serve(w, r, &exchange{front: f, rule: rule, listener: listener, carrier: now.carriers[rule.Action], limiter: now.limiters[rule.Action.Limit], gates: now.gates,
-		verifier: now.verifiers[rule.Action.JWT], rollout: now.rollouts[rule.Action.Rollout]})
+	status = f.serve(w, r, x)
 }
 
 func (f *Front) serve(w http.ResponseWriter, r *http.Request, x *exchange) int {
@@ -309,13 +317,14 @@ func (f *Front) serve(w http.ResponseWriter, r *http.Request, x *exchange) int {
 		return write(w, problem.Overloaded("as many requests as the gateway takes at once are in flight"))
 	}
 	path := x.rule.Match.Path
-	ctx, span := f.tracing.Begin(r, path)
+	ctx, span := f.tracing.Begin(r, x.route, path)
 	defer span.End()
 	if ctx != r.Context() {
 		r = r.WithContext(ctx)
 	}
 	sampled := span.SpanContext().IsSampled()
 	if sampled {
+		x.span = span
 		span.SetAttributes(attribute.String("http.request.method", r.Method), attribute.String("url.path", r.URL.Path),
 			attribute.String("http.route", path))
 		w.Header().Set("X-Trace-Id", span.SpanContext().TraceID().String())
@@ -334,9 +343,25 @@ func (f *Front) serve(w http.ResponseWriter, r *http.Request, x *exchange) int {
 	return status
 }
 
-func (f *Front) count(route string, status int, took time.Duration) {
-	f.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
-	f.seconds.WithLabelValues(route).Observe(took.Seconds())
+// done counts a request that has ended, and keeps of it what the policies ask for.
+func (f *Front) done(w http.ResponseWriter, r *http.Request, x *exchange, status int, began time.Time) {
+	ended := time.Now()
+	f.requests.WithLabelValues(x.route, strconv.Itoa(status)).Inc()
+	f.seconds.WithLabelValues(x.route).Observe(ended.Sub(began).Seconds())
+	if x.span == nil && x.rule != nil {
+		if kept := f.tracing.Keep(r.Context(), r, x.route, x.rule.Match.Path, status, began, ended); kept != nil {
+			x.span = kept
+			kept.SetAttributes(attribute.String("http.request.method", r.Method), attribute.String("url.path", r.URL.Path),
+				attribute.String("http.route", x.rule.Match.Path), attribute.Int("http.response.status_code", status))
+			if status >= 500 {
+				kept.SetStatus(codes.Error, http.StatusText(status))
+			}
+			kept.End(trace.WithTimestamp(ended))
+		}
+	}
+	if x.now.logs != nil && f.AccessLog != nil {
+		f.log(w, r, x, status, began, ended)
+	}
 }
 
 // write sends a problem and returns its status.

@@ -64,7 +64,7 @@ func (a attempts) once(x *exchange, r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	// What lasts as long as its two ends want is nothing to measure by.
-	gate := x.gates[x.backend.Key]
+	gate := x.now.gates[x.backend.Key]
 	if x.upgrade {
 		gate = nil
 	}
@@ -77,6 +77,7 @@ func (a attempts) once(x *exchange, r *http.Request) (*http.Response, error) {
 	}
 	began := time.Now()
 	answer, err := a.send(x, r)
+	x.address, x.waited = r.URL.Host, time.Since(began)
 	result := x.result(r.Context(), answer, err)
 	if gate != nil {
 		gate.End(load(result, answer), began, time.Now())

@@ -138,6 +138,13 @@ func ofSidecar(header string) bool {
 type statusWriter struct {
 	http.ResponseWriter
 	status int
+	sent   int64 // bytes of the body
+}
+
+func (w *statusWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.sent += int64(n)
+	return n, err
 }
 
 func (w *statusWriter) WriteHeader(status int) {

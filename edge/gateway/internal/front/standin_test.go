@@ -159,6 +159,19 @@ func startAt(t *testing.T, daprPort int, change func(*settings.Settings)) *gatew
 
 func startWith(t *testing.T, daprPort int, yaml string, change func(*settings.Settings)) *gateway {
 	t.Helper()
+	g, _ := startTraced(t, "", daprPort, yaml, change)
+	return g
+}
+
+// traced starts a gateway that sends spans to a collector, and whose one route has this rule.
+func traced(t *testing.T, collector, rule string) (*gateway, *telemetry.Tracing) {
+	t.Helper()
+	return startTraced(t, collector, 1, "apiVersion: foremesh.dev/v1alpha1\nkind: AddressBook\nmetadata: { name: b }\nspec: { services: [ { name: nowhere, port: 80, addresses: [ '127.0.0.1:1' ] } ] }\n"+
+		"---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: r }\nspec:\n  rules:\n"+rule, nil)
+}
+
+func startTraced(t *testing.T, collector string, daprPort int, yaml string, change func(*settings.Settings)) (*gateway, *telemetry.Tracing) {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "routes.yaml"), []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
@@ -174,7 +187,7 @@ func startWith(t *testing.T, daprPort int, yaml string, change func(*settings.Se
 	if change != nil {
 		change(given)
 	}
-	tracing, err := telemetry.New(t.Context(), "", "test", 0, 0)
+	tracing, err := telemetry.New(t.Context(), collector, "test", 0, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +196,7 @@ func startWith(t *testing.T, daprPort int, yaml string, change func(*settings.Se
 	g.front.Use(loaded.Table)
 	g.Server = httptest.NewServer(g.front.On(":0"))
 	t.Cleanup(g.Close)
-	return g
+	return g, tracing
 }
 
 type reply struct {

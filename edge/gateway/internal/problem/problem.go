@@ -42,8 +42,10 @@ func (p *Problem) Write(w http.ResponseWriter) {
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}
+	body := p.Body()
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(p.Body())
+	_, _ = w.Write(body)
 }
 
 // Overloaded is a queue that is full.

@@ -10,11 +10,21 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/foremesh/foremesh/edge/gateway/internal/sampling"
 )
 
 // Table is everything that is served: a socket by its address.
 type Table struct {
 	Sockets map[string]*Socket
+	Traces  *sampling.Policy // nil: as set for the gateway
+	Log     *AccessLog       // nil: none
+}
+
+// AccessLog is which requests are written down.
+type AccessLog struct {
+	sampling.Policy
+	Query bool // with their queries
 }
 
 // Rules returns how many rules there are; one that several listeners or hosts share counts for each.

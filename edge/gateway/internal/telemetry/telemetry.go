@@ -3,9 +3,9 @@ package telemetry
 
 import (
 	"context"
-	"math/rand/v2"
 	"net/http"
-	"sync"
+	"reflect"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -15,13 +15,16 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/foremesh/foremesh/edge/gateway/internal/sampling"
 )
 
 // Tracing makes spans for sampled requests; for others it costs a look at one header and a random number.
 type Tracing struct {
 	Tracer   trace.Tracer
-	roots    *roots // nil: none begins here
 	provider *sdktrace.TracerProvider
+	usual    sampling.Policy // where the folder says nothing
+	sampler  atomic.Pointer[sampling.Sampler]
 }
 
 // New exports to an OTLP/HTTP collector, such as http://127.0.0.1:4318; an empty endpoint records nothing. Of the
@@ -35,16 +38,28 @@ func New(ctx context.Context, endpoint, instance string, ratio, perSecond float6
 		return nil, err
 	}
 	provider := sdktrace.NewTracerProvider(
-		// What has no parent was chosen by `roots` before the tracer heard of it.
-		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.AlwaysSample())),
+		// What has no parent was chosen by a policy before the tracer heard of it, and so was what is kept at its end.
+		sdktrace.WithSampler(chosen{sdktrace.ParentBased(sdktrace.AlwaysSample())}),
 		sdktrace.WithBatcher(exporter, sdktrace.WithMaxQueueSize(2048), sdktrace.WithBatchTimeout(time.Second)),
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "gateway"), attribute.String("service.instance.id", instance))),
 	)
-	return &Tracing{
+	t := &Tracing{
 		Tracer: provider.Tracer("foremesh.dev/gateway"), provider: provider,
-		roots: &roots{ratio: ratio, perSecond: perSecond, now: time.Now, chance: rand.Float64},
-	}, nil
+		usual: sampling.Policy{Ratio: ratio, PerSecond: perSecond},
+	}
+	t.Use(nil)
+	return t, nil
+}
+
+// Use samples by another policy from the next request on; nil: by what New was given. One that says the same changes nothing.
+func (t *Tracing) Use(policy *sampling.Policy) {
+	if policy == nil {
+		policy = &t.usual
+	}
+	if now := t.sampler.Load(); now == nil || !reflect.DeepEqual(now.Policy(), *policy) {
+		t.sampler.Store(sampling.New(*policy))
+	}
 }
 
 // Close sends what is still queued.
@@ -54,17 +69,46 @@ func (t *Tracing) Close(ctx context.Context) {
 	}
 }
 
-// Begin starts the server span of a request: below the caller's, or as a root if this request is chosen. Where it
-// is not, nothing is made and the span is an invalid one.
-func (t *Tracing) Begin(r *http.Request, route string) (context.Context, trace.Span) {
+// Begin starts the server span of a request of a route: below the caller's, or as a root if this request is chosen. Where
+// it is not, nothing is made and the span is an invalid one.
+func (t *Tracing) Begin(r *http.Request, route, path string) (context.Context, trace.Span) {
 	ctx := r.Context()
 	if len(r.Header["Traceparent"]) > 0 {
 		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
 	}
-	if !trace.SpanContextFromContext(ctx).IsValid() && (t.roots == nil || !t.roots.take()) {
+	if !trace.SpanContextFromContext(ctx).IsValid() && (t.provider == nil || !t.sampler.Load().Begins(route, time.Now())) {
 		return ctx, trace.SpanFromContext(ctx)
 	}
-	return t.Tracer.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer))
+	return t.Tracer.Start(ctx, r.Method+" "+path, trace.WithSpanKind(trace.SpanKindServer))
+}
+
+// Keep makes the span of a request that was not chosen when it began, if it failed or was slow, in its caller's trace if it
+// has one; nil: it is not kept. What is behind has begun no span of its own: the decision is too late for it. ctx is that of the
+// request as it came, without a span.
+func (t *Tracing) Keep(ctx context.Context, r *http.Request, route, path string, status int, began, ended time.Time) trace.Span {
+	if t.provider == nil {
+		return nil
+	}
+	why := t.sampler.Load().Keeps(route, status, ended.Sub(began), ended)
+	if why == "" {
+		return nil
+	}
+	ctx = propagation.TraceContext{}.Extract(context.WithValue(ctx, keepKey{}, true), propagation.HeaderCarrier(r.Header))
+	_, span := t.Tracer.Start(ctx, r.Method+" "+path, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(began),
+		trace.WithAttributes(attribute.String("sampling.kept", why)))
+	return span
+}
+
+type keepKey struct{}
+
+// chosen samples what Keep has chosen, whatever its caller has.
+type chosen struct{ sdktrace.Sampler }
+
+func (c chosen) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	if p.ParentContext.Value(keepKey{}) != nil {
+		return sdktrace.AlwaysSample().ShouldSample(p)
+	}
+	return c.Sampler.ShouldSample(p)
 }
 
 // Traceparent is the header's value for a span context.
@@ -74,36 +118,4 @@ func Traceparent(sc trace.SpanContext) string {
 		flags = "01"
 	}
 	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + flags
-}
-
-// roots chooses which requests begin a trace: a share, but at most so many a second, so that a share cannot flood
-// a collector.
-type roots struct {
-	ratio, perSecond float64
-	now              func() time.Time
-	chance           func() float64 // in [0, 1)
-
-	mu     sync.Mutex
-	tokens float64
-	last   time.Time
-}
-
-func (r *roots) take() bool {
-	if r.perSecond <= 0 || r.chance() >= r.ratio {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := r.now()
-	most := max(1, r.perSecond) // less than one a second still needs a whole token
-	if r.last.IsZero() {
-		r.tokens = most
-	}
-	r.tokens = min(most, r.tokens+now.Sub(r.last).Seconds()*r.perSecond)
-	r.last = now
-	if r.tokens < 1 {
-		return false
-	}
-	r.tokens--
-	return true
 }

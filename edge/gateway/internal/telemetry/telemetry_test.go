@@ -12,6 +12,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/foremesh/foremesh/edge/gateway/internal/sampling"
 )
 
 const (
@@ -40,7 +42,7 @@ func begin(t *Tracing, traceparent string) trace.SpanContext {
 	if traceparent != "" {
 		r.Header.Set("traceparent", traceparent)
 	}
-	_, span := t.Begin(r, "/v1/intents")
+	_, span := t.Begin(r, "intents", "/v1/intents")
 	defer span.End()
 	return span.SpanContext()
 }
@@ -107,43 +109,43 @@ func TestWithoutACollectorATraceIsPassedOn(t *testing.T) {
 	made.Close(t.Context())
 }
 
-func TestRootsAreCappedByTheSecond(t *testing.T) {
-	now := time.Unix(1000, 0)
-	count := func(r *roots, tries int) (taken int) {
-		for range tries {
-			if r.take() {
-				taken++
-			}
+func TestWhatFailedOrWasSlowIsKeptInItsCallersTrace(t *testing.T) {
+	made, _ := tracing(t, 0, 0)
+	began := time.Now()
+	keep := func(traceparent string, status int, took time.Duration) trace.Span {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		if traceparent != "" {
+			r.Header.Set("traceparent", traceparent)
 		}
-		return taken
+		return made.Keep(r.Context(), r, "r", "/", status, began, began.Add(took))
 	}
-	always := func() float64 { return 0 }
-	r := &roots{ratio: 0.5, perSecond: 5, now: func() time.Time { return now }, chance: always}
-	if got := count(r, 100); got != 5 {
-		t.Errorf("%d in the first second, want 5", got)
+	if keep("", 500, time.Hour) != nil {
+		t.Error("without a policy one is kept")
 	}
-	now = now.Add(200 * time.Millisecond)
-	if got := count(r, 100); got != 1 {
-		t.Errorf("%d after 0.2 s, want 1", got)
+	policy := &sampling.Policy{Errors: true, SlowerThan: time.Second, KeptPerSecond: 2}
+	made.Use(policy)
+	if keep("", 200, time.Millisecond) != nil {
+		t.Error("one that is fine is kept")
 	}
-	now = now.Add(time.Hour)
-	if got := count(r, 100); got != 5 {
-		t.Errorf("%d after an idle hour, want no more than 5", got)
+	root, child := keep("", 500, 2*time.Second), keep(unsampled, 200, 2*time.Second)
+	if root == nil || !root.SpanContext().IsSampled() || root.SpanContext().TraceID().String() == unsampled[3:35] {
+		t.Error("an error is not kept")
 	}
-	slow := &roots{ratio: 1, perSecond: 0.1, now: func() time.Time { return now }, chance: always}
-	if got := count(slow, 100); got != 1 {
-		t.Errorf("%d at one in ten seconds, want 1", got)
+	if child == nil || !child.SpanContext().IsSampled() || child.SpanContext().TraceID().String() != unsampled[3:35] {
+		t.Error("a slow one is not kept, or not in its caller's trace")
 	}
-	now = now.Add(10 * time.Second)
-	if got := count(slow, 100); got != 1 {
-		t.Errorf("%d ten seconds later, want 1", got)
+	made.Use(&sampling.Policy{Errors: true, SlowerThan: time.Second, KeptPerSecond: 2}) // the same: what was taken stays taken
+	if keep("", 500, 2*time.Second) != nil {
+		t.Error("more are kept than the rate allows")
 	}
-	if got := count(&roots{ratio: 1, perSecond: 0, now: time.Now, chance: always}, 100); got != 0 {
-		t.Errorf("%d at none a second", got)
+	made.Use(nil)
+	if keep("", 500, 0) != nil {
+		t.Error("a policy that is gone still counts")
 	}
-	unlucky := func() float64 { return 0.5 }
-	if got := count(&roots{ratio: 0.5, perSecond: 5, now: time.Now, chance: unlucky}, 100); got != 0 {
-		t.Errorf("%d beyond the ratio", got)
+	none, _ := New(t.Context(), "", "g", 1, 1)
+	none.Use(policy)
+	if r := httptest.NewRequest(http.MethodGet, "/", nil); none.Keep(r.Context(), r, "r", "/", 500, began, began) != nil {
+		t.Error("without a collector one is kept")
 	}
 }
 
@@ -152,7 +154,7 @@ func TestTraceparent(t *testing.T) {
 		made, _ := New(t.Context(), "", "g", 0, 0)
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("traceparent", header)
-		ctx, _ := made.Begin(r, "/")
+		ctx, _ := made.Begin(r, "r", "/")
 		if got := Traceparent(trace.SpanContextFromContext(ctx)); got[:35] != header[:35] || got[52:] != header[52:] {
 			t.Errorf("got %s, want %s", got, header)
 		}
