@@ -67,14 +67,25 @@ func (f *Front) reach(b *routes.Backend) *backend {
 	return &backend{b, f.app(b.App)}
 }
 
-// given is the caller's body, which remembers why it could not be read.
+// given is the caller's body, which remembers why it could not be read. It is the server that closes it: to close it here
+// would wait for what the caller has not sent yet.
 type given struct {
-	io.ReadCloser
+	body   io.Reader
+	over   atomic.Bool
 	broken atomic.Pointer[error]
 }
 
+// Close ends reading: the body must not be read when the caller has its answer.
+func (g *given) Close() error {
+	g.over.Store(true)
+	return nil
+}
+
 func (g *given) Read(p []byte) (int, error) {
-	n, err := g.ReadCloser.Read(p)
+	if g.over.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := g.body.Read(p)
 	if err != nil && err != io.EOF {
 		g.broken.Store(&err)
 	}
@@ -157,7 +168,7 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) int {
 		x.body = body
 		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 	} else if r.Body != http.NoBody { // which the transport looks for
-		x.given = &given{ReadCloser: http.MaxBytesReader(w, r.Body, f.settings.MaxBodyBytes)}
+		x.given = &given{body: http.MaxBytesReader(w, r.Body, f.settings.MaxBodyBytes)}
 		r.Body = x.given
 	}
 	timeout := f.settings.BackendTimeout
@@ -170,6 +181,9 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) int {
 	if timeout > 0 {
 		x.timer = time.AfterFunc(timeout, func() { cancel(context.DeadlineExceeded) })
 		defer x.timer.Stop()
+	}
+	if !x.upgrade {
+		return x.relay(ctx, w, r)
 	}
 	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	defer func() { x.sent = seen.sent }() // also where it breaks off

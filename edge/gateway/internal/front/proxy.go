@@ -17,31 +17,35 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/traffic"
 )
 
+// newProxy is for WebSockets; see relay.
 func (f *Front) newProxy() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Transport:  attempts{f},
-		BufferPool: &buffers{},
+		BufferPool: &f.buffers,
 		ErrorLog:   slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 		// Rewrite and not Director: the caller's X-Forwarded-* and Forwarded are gone before it runs.
 		Rewrite:        rewrite,
 		ModifyResponse: reply,
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if cause := context.Cause(r.Context()); errors.Is(cause, context.DeadlineExceeded) {
-				err = cause
-			}
-			err = of(r.Context()).fault(err)
-			if errors.Is(err, context.Canceled) { // the caller's doing: nobody is there to read
-				w.WriteHeader(traffic.StatusGone)
-				return
-			}
-			asProblem(err).Write(w)
-		},
+		ErrorHandler:   func(w http.ResponseWriter, r *http.Request, err error) { failed(w, r, err) },
 	}
+}
+
+// failed tells the caller why there is no answer, and returns the status.
+func failed(w http.ResponseWriter, r *http.Request, err error) int {
+	if cause := context.Cause(r.Context()); errors.Is(cause, context.DeadlineExceeded) {
+		err = cause
+	}
+	err = of(r.Context()).fault(err)
+	if errors.Is(err, context.Canceled) { // the caller's doing: nobody is there to read
+		w.WriteHeader(traffic.StatusGone)
+		return traffic.StatusGone
+	}
+	return write(w, asProblem(err))
 }
 
 // rewrite addresses a request to the backend, without anything that only the gateway may say.
 func rewrite(p *httputil.ProxyRequest) {
-	x := of(p.In.Context())
+	x := of(p.Out.Context())
 	action := x.rule.Action
 	for name := range p.Out.Header {
 		if ofSidecar(name) || strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip" {
@@ -89,6 +93,9 @@ func (f *Front) address(out *http.Request, to *backend) {
 func reply(answer *http.Response) error {
 	x := of(answer.Request.Context())
 	if answer.StatusCode == http.StatusSwitchingProtocols {
+		if !x.upgrade {
+			return errUnexpected
+		}
 		x.switched()
 		x.remember(answer)
 		return nil
