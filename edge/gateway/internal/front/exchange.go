@@ -182,11 +182,11 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) int {
 		x.timer = time.AfterFunc(timeout, func() { cancel(context.DeadlineExceeded) })
 		defer x.timer.Stop()
 	}
-	if !x.upgrade {
-		return x.relay(ctx, w, r)
-	}
 	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	defer func() { x.sent = seen.sent }() // also where it breaks off
+	if !x.upgrade {
+		return x.relay(ctx, seen, r)
+	}
 	f.proxy.ServeHTTP(seen, r.WithContext(ctx))
 	return seen.status
 }
