@@ -320,3 +320,57 @@ func TestOnlySoManyConnectionsAreTaken(t *testing.T) {
 	}
 	until(t, func() bool { return metric(t, p, gauge) == 0 })
 }
+
+// TestASlowCallerOfHTTP2IsClosed: it sends half of a header, half of a body, a preface and nothing else, or reads no answer.
+func TestASlowCallerOfHTTP2IsClosed(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, strings.Repeat("x", 1<<20))
+	}))
+	t.Cleanup(s.Close)
+	for name, sends := range map[string]func(c *h2) error{
+		"half a header": func(c *h2) error {
+			return c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.block("/")})
+		},
+		"half a body": func(c *h2) error {
+			stream, err := c.open("/", false)
+			if err != nil {
+				return err
+			}
+			return c.WriteData(stream, false, []byte("x"))
+		},
+		"half a frame": func(c *h2) error { _, err := c.connection.Write([]byte{0, 0, 100, 1}); return err },
+		"nothing":      func(*h2) error { return nil },
+		"no reading":   func(c *h2) error { _, err := c.open("/", true); return err }, // its window is 64 KiB
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "FOREMESH_ROUTES="+folder(t, map[string]string{"a.yaml": to(s)}), "FOREMESH_HEADER_TIMEOUT=300ms", "FOREMESH_READ_TIMEOUT=500ms",
+				"FOREMESH_BACKEND_TIMEOUT=500ms", "FOREMESH_IDLE_TIMEOUT=1s").ready(t)
+			c := dialH2(t, p.public)
+			began := time.Now()
+			_ = c.connection.SetDeadline(began.Add(8 * time.Second))
+			if err := sends(c); err != nil {
+				t.Fatal(err)
+			}
+			over := ""
+			for over == "" {
+				frame, err := c.ReadFrame()
+				switch {
+				case err != nil:
+					if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+						over = "open"
+					} else {
+						over = "closed"
+					}
+				case frame.Header().Type == http2.FrameRSTStream:
+					over = "reset"
+				}
+			}
+			t.Logf("%s after %s", over, time.Since(began).Round(time.Millisecond))
+			if over == "open" {
+				t.Errorf("the connection is open after %s", time.Since(began))
+			}
+		})
+	}
+}

@@ -1,8 +1,10 @@
 package front
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -57,12 +59,35 @@ func (a attempts) place(x *exchange, r *http.Request) (*outlier.Call, error) {
 	return call, nil
 }
 
-// once makes one call at an address, and tells what has to know how it ended.
+// once makes one call, at another address if there is no connection to be had with the first: nothing was sent to that one.
 func (a attempts) once(x *exchange, r *http.Request) (*http.Response, error) {
 	call, err := a.place(x, r)
 	if err != nil {
 		return nil, err
 	}
+	answer, result, err := a.at(call, x, r)
+	// A transport closes the body that it could not send.
+	if result != outlier.Unreachable || len(x.backend.Addresses) < 2 || r.Body != nil && r.Body != http.NoBody && x.body == nil {
+		return answer, err
+	}
+	other, none := a.place(x, r)
+	if none != nil {
+		return answer, err
+	}
+	if other.Last {
+		other.Note(outlier.Unknown, nil)
+		other.Leave()
+		return answer, err
+	}
+	if x.body != nil {
+		r.Body = io.NopCloser(bytes.NewReader(x.body))
+	}
+	answer, _, err = a.at(other, x, r)
+	return answer, err
+}
+
+// at makes one call at an address, and tells what has to know how it ended.
+func (a attempts) at(call *outlier.Call, x *exchange, r *http.Request) (*http.Response, outlier.Result, error) {
 	// What lasts as long as its two ends want is nothing to measure by.
 	gate := x.now.gates[x.backend.Key]
 	if x.upgrade {
@@ -73,7 +98,7 @@ func (a attempts) once(x *exchange, r *http.Request) (*http.Response, error) {
 			call.Note(outlier.Unknown, nil)
 			call.Leave()
 		}
-		return nil, problem.Overloaded("the service behind this route has as many requests as it can take in time")
+		return nil, outlier.Unknown, problem.Overloaded("the service behind this route has as many requests as it can take in time")
 	}
 	began := time.Now()
 	answer, err := a.send(x, r)
@@ -83,7 +108,7 @@ func (a attempts) once(x *exchange, r *http.Request) (*http.Response, error) {
 		gate.End(load(result, answer), began, time.Now())
 	}
 	if call == nil {
-		return answer, err
+		return answer, result, err
 	}
 	call.Note(result, x.backend.Addresses)
 	if err != nil || answer.StatusCode == http.StatusSwitchingProtocols {
@@ -91,7 +116,7 @@ func (a attempts) once(x *exchange, r *http.Request) (*http.Response, error) {
 	} else if rules(x.backend.Backend).Requests > 0 {
 		answer.Body = &ending{answer.Body, call.Leave}
 	}
-	return answer, err
+	return answer, result, err
 }
 
 // result is what the end of a call says of the address. A 500 is an answer to a request, and not the state of an address.

@@ -414,14 +414,20 @@ func TestAnAddressThatIsAwayGetsNoRequestsAndOneThatIsBackDoes(t *testing.T) {
 		"---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: r }\nspec: { rules: [ { backendRefs: [ { name: s, port: 80 } ] } ] }\n", stays.Listener.Addr(), address)
 	g := startWith(t, 1, yaml, nil)
 	began, failed := time.Now(), 0
-	for range 200 {
-		if got := g.ask(t, "GET", "a", "/", ""); got.status != 200 {
+	for range 200 { // a body is sent once
+		if got := g.ask(t, "POST", "a", "/", "hello"); got.status != 200 {
 			failed++
 		}
 	}
 	// One when it goes, and one for each second in which it is tried again.
 	if most := 2 + int(time.Since(began)/time.Second); failed == 0 || failed > most {
 		t.Errorf("%d of 200 requests failed, want 1 to %d", failed, most)
+	}
+	again := startWith(t, 1, yaml, nil)
+	for range 200 { // without a body another address is asked
+		if got := again.ask(t, "GET", "a", "/", ""); got.status != 200 {
+			t.Fatalf("got %d", got.status)
+		}
 	}
 	back, err := net.Listen("tcp", address)
 	if err != nil {

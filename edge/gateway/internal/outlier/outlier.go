@@ -96,12 +96,15 @@ func (s *Set) Any(rules Rules, addresses []string) string {
 // Call is one request of an address, which must be ended.
 type Call struct {
 	Address string
-	set     *Set
-	rules   Rules
-	host    *host
-	trying  bool
-	noted   bool
-	left    sync.Once
+	// Last is that every address is ejected and this one is no worse than another.
+	Last bool
+
+	set    *Set
+	rules  Rules
+	host   *host
+	trying bool
+	noted  bool
+	left   sync.Once
 }
 
 // Begin takes one of the addresses at random that serve, and a place there. It waits for a place where the rules say so,
@@ -150,7 +153,8 @@ func (s *Set) begin(ctx context.Context, rules Rules, addresses []string, begin 
 	case rules.MaxEjected >= 1:
 		return nil, ErrEjected
 	case closed.host.slots == nil || closed.host.slots.TryAcquire(1):
-		return closed, nil // nothing is known to be better
+		closed.Last = true
+		return closed, nil
 	default:
 		return nil, ErrFull
 	}
