@@ -63,6 +63,14 @@ func (p *process) wakeups(t *testing.T) (all int) {
 	return all
 }
 
+// perSecond is how many in 20 s.
+func (p *process) perSecond(t *testing.T) float64 {
+	t.Helper()
+	before := p.wakeups(t)
+	over(20 * time.Second)
+	return float64(p.wakeups(t)-before) / 20
+}
+
 // over waits a time in which nothing is asked of the process.
 func over(d time.Duration) { <-time.After(d) }
 
@@ -112,9 +120,7 @@ func TestASmallBoxIsEnough(t *testing.T) {
 
 	idle := run().ready(t)
 	over(20 * time.Second) // after which it knows
-	before := idle.wakeups(t)
-	over(20 * time.Second)
-	bar(t, "wake-ups a second, idle, over 20 s", float64(idle.wakeups(t)-before)/20, 15, "/s")
+	bar(t, "wake-ups a second, idle, over 20 s", idle.perSecond(t), 15, "/s")
 	bar(t, "resident, idle", idle.resident(t), 18, "MB")
 
 	one := named(t, "one")
@@ -158,9 +164,7 @@ func TestASmallBoxIsEnough(t *testing.T) {
 		}
 	}
 	over(20 * time.Second)
-	before = full.wakeups(t)
-	over(20 * time.Second)
-	bar(t, "wake-ups a second, 1,000 idle connections", float64(full.wakeups(t)-before)/20, 15, "/s")
+	bar(t, "wake-ups a second, 1,000 idle connections", full.perSecond(t), 15, "/s")
 	bar(t, "resident, 1,000 idle connections, 1,000 routes", full.resident(t), 48, "MB")
 }
 
