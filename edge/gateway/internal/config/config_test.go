@@ -42,13 +42,13 @@ func rolled(backends string) string {
 }
 
 func TestARolloutHasTheWeights(t *testing.T) {
-	loaded := load(t, map[string]string{"a.yaml": route("r", rolled("{ name: a, port: 80 }, { name: b, port: 80 }")), "b.yaml": rollout(two + "\n  configuration: { store: releases, key: site/answers }")})
+	loaded := load(t, map[string]string{"a.yaml": route("r", rolled("{ name: a, port: 80 }, { name: b, port: 80 }")), "b.yaml": rollout(two + "\n  configuration: { store: releases, key: site/answers }\n  guard: { stable: b, canary: a }")})
 	action := match(t, loaded, "GET", "/").Action
 	if a, b := action.Backends[0], action.Backends[1]; a.Name != "b" || a.Weight != 95 || b.Name != "a" || b.Addresses[0] != "a:80" {
 		t.Errorf("got %+v", action.Backends)
 	}
 	does := action.String()
-	for _, word := range []string{"service a at a:80 (5 of 100)", "Rollout 'two'", "b.yaml:1", "key 'site/answers' of store 'releases'"} {
+	for _, word := range []string{"service a at a:80 (5 of 100)", "Rollout 'two'", "b.yaml:1", "key 'site/answers' of store 'releases'", "guard may roll 'a' back"} {
 		if !strings.Contains(does, word) {
 			t.Errorf("%q does not say %q", does, word)
 		}
@@ -253,6 +253,15 @@ func TestAMistakeIsNamedWithItsLineAndTheWayOut(t *testing.T) {
 		"Rollout, key":           {rollout("variants: [ { name: a, weight: 1 }, { name: b } ]\n  configuration: { store: releases, key: /answers }"), 6, []string{"'/answers'", "single slashes"}},
 		"Rollout, key with dots": {rollout("variants: [ { name: a, weight: 1 }, { name: b } ]\n  configuration: { store: releases, key: a/../b }"), 6, []string{"'a/../b'"}},
 		"Rollout, store":         {rollout("variants: [ { name: a, weight: 1 }, { name: b } ]\n  configuration: { store: 'a/b', key: answers }"), 6, []string{"'a/b'", "Dapr component"}},
+		"guard, nobody":          {rollout(two + "\n  guard: { stable: b }"), 6, []string{"'two'", "canary is ''", "another one of the variants"}},
+		"guard, itself":          {rollout(two + "\n  guard: { stable: b, canary: b }"), 6, []string{"canary is 'b'"}},
+		"guard, unknown":         {rollout(two + "\n  guard: { stable: c, canary: a }"), 6, []string{"stable is 'c'"}},
+		"guard, sample":          {rollout(two + "\n  guard: { stable: b, canary: a, sample: 3 }"), 6, []string{"sample is '3'", "20 to"}},
+		"guard, confidence":      {rollout(two + "\n  guard: { stable: b, canary: a, confidence: 99 }"), 6, []string{"confidence is '99'", "such as 0.99"}},
+		"guard, window":          {rollout(two + "\n  guard: { stable: b, canary: a, window: 1ms }"), 6, []string{"window is '1ms'"}},
+		"guard, margin":          {rollout(two + "\n  guard: { stable: b, canary: a, errorMargin: -1 }"), 6, []string{"errorMargin is '-1'"}},
+		"guard, factor":          {rollout(two + "\n  guard: { stable: b, canary: a, latencyFactor: 0.5 }"), 6, []string{"latencyFactor is '0.5'"}},
+		"guard, cool-down":       {rollout(two + "\n  guard: { stable: b, canary: a, coolDown: -1s }"), 6, []string{"coolDown is '-1s'"}},
 		"Rollout, other names":   {route("r", rolled("{ name: a, port: 80 }, { name: c, port: 80 }")) + "---\n" + rollout(two), 7, []string{"'a', 'c'", "'two'", "'b', 'a'", "each of them once"}},
 		"Rollout, one too many":  {route("r", rolled("{ name: a, port: 80 }, { name: b, port: 80 }, { name: b, port: 81 }")) + "---\n" + rollout(two), 7, []string{"each of them once"}},
 		"Rollout, weight twice":  {route("r", rolled("{ name: a, port: 80, weight: 3 }, { name: b, port: 80 }")) + "---\n" + rollout(two), 7, []string{"'a'", "'two'", "remove it"}},

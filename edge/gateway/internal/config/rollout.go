@@ -4,10 +4,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/canary"
 	"github.com/foremesh/foremesh/edge/gateway/internal/configuration"
 	"github.com/foremesh/foremesh/edge/gateway/internal/release"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
@@ -21,6 +23,7 @@ type Rollout struct {
 	Spec              struct {
 		Variants      []Variant           `json:"variants"`
 		Configuration *ConfigurationStore `json:"configuration"`
+		Guard         *Guard              `json:"guard"`
 	} `json:"spec"`
 }
 
@@ -34,6 +37,52 @@ type Variant struct {
 type ConfigurationStore struct {
 	Store string `json:"store"`
 	Key   string `json:"key"`
+}
+
+// Guard rolls the canary back when it serves worse than the stable variant; see canary.Rules.
+type Guard struct {
+	Stable        string           `json:"stable"`
+	Canary        string           `json:"canary"`
+	Sample        *int             `json:"sample"`
+	Confidence    *float64         `json:"confidence"`
+	Window        *metav1.Duration `json:"window"`
+	ErrorMargin   *float64         `json:"errorMargin"`
+	LatencyFactor *float64         `json:"latencyFactor"`
+	CoolDown      *metav1.Duration `json:"coolDown"`
+}
+
+// read checks a guard of a Rollout with these variants.
+func (g *Guard) read(variants []string, wrong func(path []any, format string, args ...any)) *release.Guard {
+	d := canary.Default
+	made := &release.Guard{
+		Stable: slices.Index(variants, g.Stable), Canary: slices.Index(variants, g.Canary),
+		Rules: canary.Rules{
+			Sample: or(g.Sample, d.Sample), Confidence: or(g.Confidence, d.Confidence), Window: or(g.Window, metav1.Duration{Duration: d.Window}).Duration,
+			ErrorMargin: or(g.ErrorMargin, d.ErrorMargin), LatencyFactor: or(g.LatencyFactor, d.LatencyFactor),
+		},
+		CoolDown: or(g.CoolDown, metav1.Duration{Duration: 10 * time.Minute}).Duration,
+	}
+	r := made.Rules
+	for _, c := range []struct {
+		field string
+		fine  bool
+		given any
+		use   string
+	}{
+		{"stable", made.Stable >= 0, g.Stable, "one of the variants"},
+		{"canary", made.Canary >= 0 && made.Canary != made.Stable, g.Canary, "another one of the variants than stable"},
+		{"sample", r.Sample >= 20 && r.Sample <= 1_000_000, r.Sample, "20 to 1000000 requests"},
+		{"confidence", r.Confidence >= 0.5 && r.Confidence <= 0.999999, r.Confidence, "0.5 to 0.999999, such as 0.99"},
+		{"window", r.Window >= time.Second && r.Window <= 24*time.Hour, r.Window, "1s to 24h"},
+		{"errorMargin", r.ErrorMargin >= 0 && r.ErrorMargin <= 1, r.ErrorMargin, "a share from 0 to 1"},
+		{"latencyFactor", r.LatencyFactor >= 1 && r.LatencyFactor <= 100, r.LatencyFactor, "1 to 100"},
+		{"coolDown", made.CoolDown >= 0, made.CoolDown, "a duration such as 10m"},
+	} {
+		if !c.fine {
+			wrong([]any{"guard", c.field}, "guard: %s is '%v'; use %s", c.field, c.given, c.use)
+		}
+	}
+	return made
 }
 
 const maxVariants = 16
@@ -71,6 +120,9 @@ func (b *builder) readRollouts() {
 				wrong([]any{"configuration", "key"}, "key '%s' is none; use letters, digits, dots, dashes and underscores, with single slashes between them, at most 256", c.Key)
 			}
 			made.Source = &configuration.Key{Store: c.Store, Name: c.Key}
+		}
+		if spec.Guard != nil {
+			made.Guard = spec.Guard.read(made.Variants, wrong)
 		}
 		b.rollout[made.Name] = made
 	}

@@ -38,6 +38,8 @@ type exchange struct {
 	rollout  *release.Rollout // nil: the weights of the file
 	session  *session.Token   // nil: none is kept
 	begins   bool             // it is to be told to the client
+	variant  int              // which of the rule's backends that is
+	answered time.Time        // when its answer began; zero: there is none
 	backend  *backend
 	upgrade  bool   // asks for a WebSocket
 	body     []byte // kept where a request may be sent more than once
@@ -140,14 +142,15 @@ func (x *exchange) answer(w http.ResponseWriter, r *http.Request) int {
 	case x.carrier != nil:
 		return x.carrier.carry(w, r)
 	}
-	to := x.choose(r)
-	if to == nil || to.Missing != "" {
+	chosen := x.choose(r)
+	if chosen < 0 || action.Backends[chosen].Missing != "" {
 		return write(w, problem.Unresolved())
 	}
+	to := &action.Backends[chosen]
 	if to.App == "" && len(to.Addresses) == 0 {
 		return write(w, problem.Unavailable("the service behind this route has no address"))
 	}
-	x.backend = x.front.reach(to)
+	x.variant, x.backend = chosen, x.front.reach(to)
 	return x.forward(w, r)
 }
 
@@ -184,11 +187,20 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) int {
 	}
 	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	defer func() { x.sent = seen.sent }() // also where it breaks off
-	if !x.upgrade {
-		return x.relay(ctx, seen, r)
+	whole := false
+	if x.rollout != nil {
+		began := time.Now()
+		defer func() { x.observe(r, seen, began, whole) }()
 	}
-	f.proxy.ServeHTTP(seen, r.WithContext(ctx))
-	return seen.status
+	status := 0
+	if x.upgrade {
+		f.proxy.ServeHTTP(seen, r.WithContext(ctx))
+		status = seen.status
+	} else {
+		status = x.relay(ctx, seen, r)
+	}
+	whole = true
+	return status
 }
 
 // extend gives an answer the time that its rule asks for, where the server's own would end before.

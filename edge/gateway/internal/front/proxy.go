@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -92,6 +93,7 @@ func (f *Front) address(out *http.Request, to *backend) {
 // reply makes of a backend's answer what the caller gets.
 func reply(answer *http.Response) error {
 	x := of(answer.Request.Context())
+	x.answered = time.Now()
 	if answer.StatusCode == http.StatusSwitchingProtocols {
 		if !x.upgrade {
 			return errUnexpected
@@ -146,11 +148,13 @@ type statusWriter struct {
 	http.ResponseWriter
 	status int
 	sent   int64 // bytes of the body
+	gone   bool  // the caller takes no more
 }
 
 func (w *statusWriter) Write(p []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(p)
 	w.sent += int64(n)
+	w.gone = w.gone || err != nil
 	return n, err
 }
 

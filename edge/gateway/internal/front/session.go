@@ -8,27 +8,28 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/session"
 )
 
-// choose takes a backend by weight; a session stays at its own while that has one.
-func (x *exchange) choose(r *http.Request) *routes.Backend {
+// choose takes the index of a backend by weight, -1 if none has one; a session stays at its own while that has one.
+func (x *exchange) choose(r *http.Request) int {
 	action, now := x.rule.Action, x.rollout.Split()
 	if action.Session == nil {
 		return action.Choose(now)
 	}
 	token, goesOn := brought(r, action.Session)
 	if goesOn {
-		if to := action.Find(now, token.At); to != nil {
+		if to := action.Find(now, token.At); to >= 0 {
 			x.session = &token
 			return to
 		}
 	}
 	to := action.Choose(now)
-	if to == nil {
-		return nil
+	if to < 0 {
+		return to
 	}
+	place := action.Backends[to].Key
 	if goesOn {
-		token = token.Moved(to.Key)
+		token = token.Moved(place)
 	} else {
-		token = session.Begin(to.Key, time.Now())
+		token = session.Begin(place, time.Now())
 	}
 	x.session, x.begins = &token, true
 	return to

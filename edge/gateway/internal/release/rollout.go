@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/canary"
 	"github.com/foremesh/foremesh/edge/gateway/internal/configuration"
 	"github.com/foremesh/foremesh/edge/gateway/internal/split"
 )
@@ -21,10 +22,19 @@ type Spec struct {
 	Variants []string
 	Weights  []int              // of the variants, until the store says others
 	Source   *configuration.Key // nil: no store
+	Guard    *Guard             // nil: nobody watches
+}
+
+// Guard rolls a canary back when it serves worse than the stable variant.
+type Guard struct {
+	Stable, Canary int // among the variants
+	Rules          canary.Rules
+	CoolDown       time.Duration // after a roll-back, before other weights bring the canary back
 }
 
 func (s *Spec) equal(other *Spec) bool {
-	return s.Name == other.Name && slices.Equal(s.Variants, other.Variants) && slices.Equal(s.Weights, other.Weights) && s.reads(other.Source)
+	return s.Name == other.Name && slices.Equal(s.Variants, other.Variants) && slices.Equal(s.Weights, other.Weights) && s.reads(other.Source) &&
+		(s.Guard == other.Guard || s.Guard != nil && other.Guard != nil && *s.Guard == *other.Guard)
 }
 
 func (s *Spec) reads(key *configuration.Key) bool {
@@ -33,10 +43,14 @@ func (s *Spec) reads(key *configuration.Key) bool {
 
 // String says where the weights come from.
 func (s *Spec) String() string {
-	if s.Source == nil {
-		return "Rollout '" + s.Name + "' (" + s.At + ")"
+	text := "Rollout '" + s.Name + "' (" + s.At + ")"
+	if s.Source != nil {
+		text += ", whose weights key '" + s.Source.Name + "' of store '" + s.Source.Store + "' may change"
 	}
-	return "Rollout '" + s.Name + "' (" + s.At + "), whose weights key '" + s.Source.Name + "' of store '" + s.Source.Store + "' may change"
+	if s.Guard != nil {
+		text += ", whose guard may roll '" + s.Variants[s.Guard.Canary] + "' back"
+	}
+	return text
 }
 
 // Rollout is a Spec and what has become of it. Its methods are safe for concurrent use.
@@ -44,18 +58,36 @@ type Rollout struct {
 	spec  *Spec
 	split atomic.Pointer[split.Split] // what counts now
 
-	mu      sync.Mutex
-	at      string             // file:line
-	item    configuration.Item // as last looked at
-	weights []int              // that the file or the store asks for
-	from    string             // "file" or "store"
-	since   time.Time          // of the weights
-	refused string             // why the store's value is not taken; empty: it is, or there is none
-	changes int                // that were taken over from the store
+	mu        sync.Mutex
+	at        string             // file:line
+	item      configuration.Item // as last looked at
+	weights   []int              // that the file or the store asks for
+	from      string             // "file" or "store"
+	since     time.Time          // of the weights
+	refused   string             // why the store's value is not taken; empty: it is, or there is none
+	changes   int                // that were taken over from the store
+	outcomes  []outcomes         // by variant
+	guard     *canary.Guard      // nil: nobody watches
+	verdict   canary.Verdict     // of the last look
+	rolled    *rollBack          // nil: the canary is as it is asked for
+	rollBacks int
+}
+
+// outcomes are how the requests of a variant ended.
+type outcomes struct{ served, failed int }
+
+// rollBack is the guard's decision.
+type rollBack struct {
+	at      time.Time
+	why     string
+	changed bool // other weights are asked for since
 }
 
 func begin(spec *Spec, now time.Time) *Rollout {
-	r := &Rollout{spec: spec, at: spec.At}
+	r := &Rollout{spec: spec, at: spec.At, outcomes: make([]outcomes, len(spec.Variants))}
+	if spec.Guard != nil {
+		r.guard = canary.New(spec.Guard.Rules)
+	}
 	r.use(spec.Weights, "file", now)
 	return r
 }
@@ -70,7 +102,62 @@ func (r *Rollout) Split() *split.Split {
 
 func (r *Rollout) use(weights []int, from string, now time.Time) {
 	r.weights, r.from, r.since = weights, from, now
-	r.split.Store(split.New(weights...))
+	r.settle(now)
+}
+
+// settle lets what is asked for count, but for a canary that was rolled back.
+func (r *Rollout) settle(now time.Time) {
+	weights := r.weights
+	if g := r.spec.Guard; g != nil {
+		if r.rolled != nil && r.rolled.changed && now.Sub(r.rolled.at) >= g.CoolDown {
+			slog.Info("a canary that was rolled back gets requests again", "rollout", r.spec.Name, "canary", r.spec.Variants[g.Canary])
+			r.rolled, r.guard, r.verdict = nil, canary.New(g.Rules), canary.Verdict{}
+		}
+		if r.rolled != nil {
+			weights = slices.Clone(weights)
+			weights[g.Canary] = 0
+			if !slices.ContainsFunc(weights, func(weight int) bool { return weight > 0 }) {
+				weights[g.Stable] = 1
+			}
+		}
+	}
+	next := split.New(weights...)
+	if before := r.split.Load(); before != nil && before.Equal(next) {
+		return
+	}
+	r.split.Store(next)
+	if r.guard != nil {
+		r.guard.Restart()
+	}
+}
+
+// Observe notes how a request of a variant ended, and rolls the canary back where the guard finds it bad. Latency counts
+// only where it did not fail.
+func (r *Rollout) Observe(now time.Time, variant int, failed bool, latency time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if failed {
+		r.outcomes[variant].failed++
+	} else {
+		r.outcomes[variant].served++
+	}
+	if r.rolled != nil && r.rolled.changed { // its cool-down may be over
+		r.settle(now)
+	}
+	g := r.spec.Guard
+	// What was on its way when the canary was rolled back says nothing new.
+	if g == nil || r.rolled != nil || variant != g.Canary && variant != g.Stable || !r.guard.Observe(now, variant == g.Canary, failed, latency) {
+		return
+	}
+	r.verdict = r.guard.Look(now)
+	if !r.verdict.Bad {
+		return
+	}
+	r.rolled = &rollBack{at: now, why: r.verdict.Why}
+	r.rollBacks++
+	r.settle(now)
+	slog.Error("a canary is rolled back", "rollout", r.spec.Name, "canary", r.spec.Variants[g.Canary], "stable", r.spec.Variants[g.Stable],
+		"why", r.rolled.why, "weights", r.described())
 }
 
 // take considers what the store has. A value that is wrong changes nothing; a key that is gone gives the file its word back.
@@ -78,6 +165,7 @@ func (r *Rollout) take(item configuration.Item, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if item == r.item {
+		r.settle(now) // a cool-down may be over
 		return
 	}
 	r.item = item
@@ -93,6 +181,9 @@ func (r *Rollout) take(item configuration.Item, now time.Time) {
 		weights, from = parsed, "store"
 	}
 	r.refused = ""
+	if r.rolled != nil {
+		r.rolled.changed = true
+	}
 	r.use(weights, from, now)
 	r.changes++
 	slog.Info("weights changed", "rollout", r.spec.Name, "from", from, "version", item.Version, "weights", r.described())
@@ -118,6 +209,18 @@ type State struct {
 	Refused string         `json:"refused"` // why that value is not taken
 	Since   time.Time      `json:"since"`   // of the weights
 	Weights map[string]int `json:"weights"` // that count now
+	Guard   *GuardState    `json:"guard,omitempty"`
+}
+
+// GuardState is what a guard thinks.
+type GuardState struct {
+	Stable     string         `json:"stable"`
+	Canary     string         `json:"canary"`
+	RolledBack bool           `json:"rolledBack"`
+	At         *time.Time     `json:"at,omitempty"`    // of the roll-back
+	Until      *time.Time     `json:"until,omitempty"` // other weights bring it back from then on
+	Why        string         `json:"why,omitempty"`   // it was rolled back
+	Verdict    canary.Verdict `json:"verdict"`         // of the last look
 }
 
 func (r *Rollout) state() State {
@@ -126,6 +229,13 @@ func (r *Rollout) state() State {
 	s := State{Name: r.spec.Name, At: r.at, From: r.from, Version: r.item.Version, Refused: r.refused, Since: r.since, Weights: r.described()}
 	if r.spec.Source != nil {
 		s.Store, s.Key = r.spec.Source.Store, r.spec.Source.Name
+	}
+	if g := r.spec.Guard; g != nil {
+		s.Guard = &GuardState{Stable: r.spec.Variants[g.Stable], Canary: r.spec.Variants[g.Canary], Verdict: r.verdict}
+		if r.rolled != nil {
+			until := r.rolled.at.Add(g.CoolDown)
+			s.Guard.RolledBack, s.Guard.At, s.Guard.Until, s.Guard.Why = true, &r.rolled.at, &until, r.rolled.why
+		}
 	}
 	return s
 }
@@ -154,17 +264,31 @@ func (s *Set) Use(specs []*Spec) map[*Spec]*Rollout {
 				made.mu.Lock()
 				made.at = spec.At
 				made.mu.Unlock()
-			case spec.Source != nil && before.reads(spec.Source) && before.Name == spec.Name:
-				rollout.mu.Lock()
-				item := rollout.item
-				rollout.mu.Unlock()
-				made.take(item, now)
+			case before.Name == spec.Name:
+				made.inherit(rollout, now)
 			}
 		}
 		next[spec] = made
 	}
 	s.all = next
 	return next
+}
+
+// inherit takes over what the one before it knew: what the same key said, and that the same canary was rolled back, which
+// another spec is a reason to try again, when its cool-down is over.
+func (r *Rollout) inherit(before *Rollout, now time.Time) {
+	before.mu.Lock()
+	item, rolled := before.item, before.rolled
+	before.mu.Unlock()
+	if g, had := r.spec.Guard, before.spec.Guard; g != nil && had != nil && rolled != nil && r.spec.Variants[g.Canary] == before.spec.Variants[had.Canary] {
+		r.rolled = &rollBack{at: rolled.at, why: rolled.why, changed: true}
+	}
+	if r.spec.Source != nil && before.spec.reads(r.spec.Source) {
+		r.take(item, now)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.settle(now)
 }
 
 // Keys returns what is to be watched.

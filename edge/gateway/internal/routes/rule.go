@@ -90,16 +90,13 @@ func (a *Action) Share(weights []int) {
 	a.sequence.Begin()
 }
 
-// Choose takes a backend by weight, nil if none has one. Now is what is shared out now, in the order of the backends;
+// Choose takes the index of a backend by weight, -1 if none has one. Now is what is shared out now, in the order of the backends;
 // nil: as Share said.
-func (a *Action) Choose(now *split.Split) *Backend {
+func (a *Action) Choose(now *split.Split) int {
 	if now == nil {
 		now = a.split
 	}
-	if i := now.At(a.sequence.Next()); i >= 0 {
-		return &a.Backends[i]
-	}
-	return nil
+	return now.At(a.sequence.Next())
 }
 
 // Backend is where requests go: an app, or a service by its addresses.
@@ -201,17 +198,17 @@ type CoalesceSpec struct {
 	Timeout     metav1.Duration `json:"timeout"`     // of a call
 }
 
-// Find returns the backend that is wanted, by its Key, if it has a share now; nil if none is.
-func (a *Action) Find(now *split.Split, wanted func(key string) bool) *Backend {
+// Find returns the index of the backend that is wanted, by its Key, if it has a share now; -1 if none is.
+func (a *Action) Find(now *split.Split, wanted func(key string) bool) int {
 	if now == nil {
 		now = a.split
 	}
 	for i := range a.Backends {
 		if now.Weight(i) > 0 && wanted(a.Backends[i].Key) {
-			return &a.Backends[i]
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
 // String says what is done.

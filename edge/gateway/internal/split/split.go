@@ -4,6 +4,7 @@ package split
 import (
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 )
 
@@ -21,6 +22,9 @@ func New(weights ...int) *Split {
 	}
 	return s
 }
+
+// Equal tells whether each has the same weight.
+func (s *Split) Equal(other *Split) bool { return slices.Equal(s.weights, other.weights) }
 
 // Weight of one, in Total.
 func (s *Split) Weight(i int) int { return s.weights[i] }
