@@ -69,11 +69,10 @@ class Ets:
         first = log[:, :1]
         past = np.zeros((len(log), MEMORY))
         past[:, MEMORY - log.shape[1] :] = log - first
-        all_said = np.matmul(self._flat, past[:, :, None])[:, :, 0] + first
-        all_said = all_said.reshape(-1, *self._errors.shape)
         if self._ledger.due(now):
+            every = (self._flat @ past[0]).reshape(self._errors.shape) + first[0]
             usual = float(np.abs(np.diff(log[0, -60:])).mean()) + 1e-3
-            self._ledger.keep(now, (all_said[0], float(series.level[0, 0]), usual))
+            self._ledger.keep(now, (every, float(series.level[0, 0]), usual))
         # Of one method, errors at all horizons count: it takes long until ten steps ahead have told much.
         pooled = self._errors + self._errors.mean(axis=1, keepdims=True)
         best = (
@@ -81,4 +80,5 @@ class Ets:
             if pooled.any()
             else np.full(len(HORIZONS), LEVELS.index(0.35) * len(TRENDS))
         )
-        return series.counts(all_said[:, best, np.arange(len(HORIZONS))])
+        chosen = self._bank[best, np.arange(len(HORIZONS))]
+        return series.counts(np.matmul(chosen, past[:, :, None])[:, :, 0] + first)

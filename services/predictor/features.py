@@ -79,7 +79,7 @@ class Encoded:
         log = residuals.astype(np.float64) * self.scale.reshape(shape) + self.last.reshape(shape)
         # Bounded before exp() as well as after it: infinity times a level of zero would be NaN.
         counts = level * np.expm1(np.minimum(log, 300.0))
-        return np.asarray(np.clip(counts, 0.0, GROWTH_LIMIT * top))
+        return np.asarray(np.minimum(np.maximum(counts, 0.0), GROWTH_LIMIT * top))
 
 
 def encode(histories: Floats, outlooks: Sequence[Outlook | None] | None = None) -> Encoded:
@@ -103,38 +103,40 @@ def encode(histories: Floats, outlooks: Sequence[Outlook | None] | None = None) 
     level = np.where(level > 0.0, level, 1.0)  # all zeros: `top` is zero too, so is every forecast
 
     log = np.log1p(counts / level[:, None])
-    change = np.diff(log, axis=1, prepend=log[:, :1])
-    both = known.copy()
-    both[:, 1:] &= known[:, :-1]
-    both[:, 0] = False
+    change = np.zeros_like(log)
+    np.subtract(log[:, 1:], log[:, :-1], out=change[:, 1:])
+    both = np.zeros_like(known)
+    np.logical_and(known[:, 1:], known[:, :-1], out=both[:, 1:])
     size = (np.abs(change) * both).sum(axis=1) / np.maximum(both.sum(axis=1), 1)
     scale = np.maximum(size, SCALE_FLOOR)
     last = log[:, -1]
 
-    window = np.stack(
-        [
-            np.clip((log - last[:, None]) / scale[:, None], -FEATURE_LIMIT, FEATURE_LIMIT) * known,
-            np.clip(change / scale[:, None], -FEATURE_LIMIT, FEATURE_LIMIT) * both,
-            known,
-        ],
-        axis=2,
-    )
+    window = np.empty((*log.shape, len(CHANNELS)), dtype=np.float32)
+    window[:, :, 0] = _limited((log - last[:, None]) / scale[:, None]) * known
+    window[:, :, 1] = _limited(change / scale[:, None]) * both
+    window[:, :, 2] = known
     context = np.zeros((len(counts), len(CONTEXT)), dtype=np.float32)
     own = (np.log(scale) + 2.0, last - np.log(2.0), np.log1p(mean / level) - np.log(2.0), share)
-    context[:, : len(own)] = np.stack(own, axis=1)
+    for column, feature in enumerate(own):
+        context[:, column] = feature
     told = [(row, outlook) for row, outlook in enumerate(outlooks or ()) if outlook is not None]
     if told:
         rows = [row for row, _ in told]
         context[rows, len(own) :] = _seasonal([one for _, one in told], counts[rows, -1], scale[rows])
-    return Encoded(window.astype(np.float32), context, level, scale, last, top)
+    return Encoded(window, context, level, scale, last, top)
 
 
 def _seasonal(outlooks: Sequence[Outlook], last: Floats, scale: Floats) -> Floats:
     said = np.array([(*one.changes, one.expected, one.strength, *one.phases) for one in outlooks])
     ahead = said[:, : len(HORIZONS) + 1]
     ahead[:, -1] -= np.log1p(last / np.array([one.level for one in outlooks]))
-    np.clip(ahead / scale[:, None], -FEATURE_LIMIT, FEATURE_LIMIT, out=ahead)
+    ahead[:] = _limited(ahead / scale[:, None])
     return said
+
+
+def _limited(features: Floats) -> Floats:
+    # np.clip asks so much of its arguments that it takes several times as long for a window.
+    return np.asarray(np.minimum(np.maximum(features, -FEATURE_LIMIT), FEATURE_LIMIT))
 
 
 def _last_lags(histories: Floats) -> Floats:
@@ -146,6 +148,8 @@ def _last_lags(histories: Floats) -> Floats:
 def _fill(counts: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Counts with gaps filled forward (those before the first known step, backward), and what was known."""
     known = np.isfinite(counts)
+    if known.all():
+        return np.maximum(counts, 0.0), known
     at = np.where(known, np.arange(counts.shape[1]), -1)
     at = np.maximum.accumulate(at, axis=1)
     first = np.argmax(known, axis=1)

@@ -143,6 +143,8 @@ class Origins:
 
     def last(self, steps: int) -> "Origins":
         """The same with histories of at most so many steps."""
+        if self.histories.shape[1] <= steps:
+            return self
         return Origins(self.histories[:, -steps:], self.step_s, self.nows)
 
 

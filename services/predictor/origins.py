@@ -65,10 +65,11 @@ class Ledger(Generic[Said]):
             self._kept.clear()
             self._step_s, self._at = step_s, -np.inf
         found: list[Settled[Said]] = []
+        until = now + 1e-6
         for at, said, open_ in self._kept:
-            while open_ and at + HORIZONS[open_[0]] * step_s <= now + 1e-6:
+            while open_ and (ends := at + HORIZONS[open_[0]] * step_s) <= until:
                 horizon = open_.pop(0)
-                outcome = count_ending(history, step_s, now, at + HORIZONS[horizon] * step_s)
+                outcome = count_ending(history, step_s, now, ends)
                 if math.isfinite(outcome):
                     found.append(Settled(horizon, said, outcome))
         while self._kept and not self._kept[0][2]:

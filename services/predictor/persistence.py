@@ -4,10 +4,12 @@ The yardstick that every forecaster has to beat, and what answers while there is
 anything else. Its quantiles are empirical: quantiles of the changes over h steps that this series has shown.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from services.predictor.forecast import HORIZONS, QUANTILES, ColdStart, Expert, Floats, Origins
-from services.predictor.linear import between
+from services.predictor.linear import Places, between, places
 
 MEMORY = 240
 """Past steps whose changes are looked at."""
@@ -39,9 +41,9 @@ def persist(history: Floats) -> Floats:
         raise ColdStart("persistence needs one known step, the history has none")
     last = np.maximum(known[..., -1:], 0.0)
     poisson = _Z * np.sqrt(last + 1.0)
-    rows: list[Floats] = []
+    rows = np.empty((*recent.shape[:-1], len(HORIZONS), len(QUANTILES)))
     row, covered = poisson, 1
-    for horizon in HORIZONS:
+    for at, horizon in enumerate(HORIZONS):
         changes = recent[..., horizon:] - recent[..., :-horizon]
         if gaps:
             changes = _known(changes)
@@ -54,13 +56,18 @@ def persist(history: Floats) -> Floats:
             # Independent changes add up as the root of their number: no evidence yet says otherwise.
             row = row * np.sqrt(horizon / covered)
         covered = horizon
-        rows.append(row)
-    return np.asarray(np.maximum(last[..., None] + np.stack(rows, axis=-2), 0.0))
+        rows[..., at, :] = row
+    return np.asarray(np.maximum(last[..., None] + rows, 0.0))
 
 
 def quantiles(values: Floats) -> Floats:
     """QUANTILES of one or more values [..., value], linear between them: numpy's own takes five times as long."""
-    return between(np.sort(values), _LEVELS * (values.shape[-1] - 1))
+    return between(np.sort(values), _places(values.shape[-1]))
+
+
+@lru_cache(maxsize=512)
+def _places(size: int) -> Places:
+    return places(size, _LEVELS * (size - 1))
 
 
 def _known(values: Floats) -> Floats:

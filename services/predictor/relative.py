@@ -25,7 +25,8 @@ class Relative:
 
     def counts(self, log: Floats) -> Floats:
         """Back to counts [series, ...], never negative, at most ten times the largest one seen."""
-        return np.clip(self.level * np.expm1(np.minimum(log, 300.0)), 0.0, 10.0 * self.top)
+        counts = self.level * np.expm1(np.minimum(log, 300.0))
+        return np.asarray(np.minimum(np.maximum(counts, 0.0), 10.0 * self.top))
 
 
 def relative(histories: Floats, steps: int, least: int) -> Relative:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from services.predictor.forecast import HORIZONS, Floats, Origins
-from services.predictor.linear import between
+from services.predictor.linear import between, places
 from services.predictor.origins import count_ending
 
 RING = 4096
@@ -382,4 +382,5 @@ def _cycles(shape: Floats, length: float, at: Floats) -> Floats:
     cycles = np.arange(CYCLES, dtype=np.float64).reshape(-1, *(1,) * at.ndim)
     place = at - (skip + cycles) * length
     there = (place >= 0) * _FADING.reshape(cycles.shape)
-    return np.asarray((there * between(shape, place)).sum(axis=0) / np.maximum(there.sum(axis=0), 1e-12))
+    said = there * between(shape, places(len(shape), place))
+    return np.asarray(said.sum(axis=0) / np.maximum(there.sum(axis=0), 1e-12))

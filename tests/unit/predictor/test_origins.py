@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from services.predictor.forecast import HORIZONS, Origins
-from services.predictor.linear import between
+from services.predictor.linear import between, places
 from services.predictor.origins import Ledger, Settled, count_ending, rounds
 
 
@@ -81,5 +81,5 @@ def test_origins_that_cannot_be_forecast_at_once_are_refused(
 
 def test_values_are_read_between_the_points_of_a_grid() -> None:
     rows, at = np.random.default_rng(1).normal(0, 1, (3, 20)), np.linspace(-2.0, 22.0, 97)
-    for row, read in zip(rows, between(rows, at), strict=True):
+    for row, read in zip(rows, between(rows, places(20, at)), strict=True):
         np.testing.assert_array_equal(read, np.interp(at, np.arange(20), row))
