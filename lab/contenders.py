@@ -15,11 +15,10 @@ from lab.bad_input import BadInput
 from services.autoscaler.policies import Hpa, Keda, Kpa, Persistence, Policy, Predictive, Trend
 from services.autoscaler.policies.foresight import Foresight
 from services.autoscaler.policies.newsvendor import quantile_of
-from services.autoscaler.policies.predictive import PRICE
 
 TARGETS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-HEADROOMS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
-PRICES = (1.0, 3.0, 9.0, 19.0, 49.0, 199.0)
+HEADROOMS = (0.0, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2)
+PRICES = (1.0, 3.0, 9.0, 19.0, 49.0, 80.0, 199.0)
 
 Told = Literal["nothing", "forecast", "intensity", "load"]
 """What a policy is told of the future: nothing, the live forecaster's answers, the intensity without noise, or all."""
@@ -29,7 +28,8 @@ Told = Literal["nothing", "forecast", "intensity", "load"]
 class Contender:
     """A policy by name. knob: what its one setting is called; default: its value; sweep: the values of a front.
 
-    make: a new policy from (value, seconds in a tick, age in seconds beyond which a forecast isn't used).
+    make: a new policy from (value, seconds in a tick, age in seconds beyond which a forecast isn't used). unset: what
+    rows say where the value is NaN: one that is yet to be chosen, or that the policy finds for itself.
     """
 
     name: str
@@ -38,14 +38,16 @@ class Contender:
     sweep: tuple[float, ...]
     told: Told
     make: Callable[[float, float, float], Policy]
+    unset: str = ""
 
     def setting(self, value: float) -> str:
-        """`knob=value`, as rows say it; empty for a policy without a knob and while its value is not chosen (NaN)."""
-        return f"{self.knob}={value:g}" if self.knob and not math.isnan(value) else ""
+        """`knob=value`, as rows say it; empty for a policy without a knob."""
+        return self.unset if math.isnan(value) else f"{self.knob}={value:g}" if self.knob else ""
 
 
 def _predictive(price: float, tick_s: float, max_age_s: float) -> Policy:
-    return Predictive(tick_s=tick_s, price=price, forecast_max_age_s=max_age_s)
+    found = None if math.isnan(price) else price
+    return Predictive(tick_s=tick_s, price=found, forecast_max_age_s=max_age_s)
 
 
 _ALL = (
@@ -63,7 +65,7 @@ _ALL = (
         lambda value, tick, age: Persistence(headroom=value),
     ),
     Contender("trend", "headroom", 0.2, HEADROOMS, "nothing", lambda value, tick, age: Trend(headroom=value)),
-    Contender("predictive", "price", PRICE, PRICES, "forecast", _predictive),
+    Contender("predictive", "price", math.nan, PRICES, "forecast", _predictive, "price=auto"),
     Contender(
         "informed",
         "price",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+import lab.compiled  # noqa: F401 (compiles what the policies compute)
 from lab.fleet import Fleet, Starts
 from lab.foresight import Foresight
 from lab.load import WARM_UP_S, Load

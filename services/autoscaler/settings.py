@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from services.autoscaler.policies import PolicyOptions, policy_from
 from services.autoscaler.policies.kpa import Metric
-from services.autoscaler.policies.predictive import PRICE
+from services.autoscaler.policies.predictive import SLO_S
 from services.common.settings import ServiceSettings
 
 
@@ -46,12 +46,17 @@ class Settings(ServiceSettings):
     target_utilisation: float = Field(
         default=0.85, gt=0, le=1, description="Share of a replica's capacity that `predictive` uses."
     )
-    price: float = Field(
-        default=PRICE,
-        gt=0,
-        le=1e6,
+    price: Annotated[float, Field(gt=0, le=1e6)] | Literal["auto"] = Field(
+        default="auto",
         description="What a missing replica costs `predictive` against one too many: it provides for the quantile "
-        "price / (price + 1) of the load to come.",
+        "price / (price + 1) of the load to come. auto: the lowest price at which too few are had for a "
+        "quarter of the time for which Kubernetes' HPA would have had too few, for less waste than its.",
+    )
+    slo_s: float = Field(
+        default=SLO_S,
+        gt=0,
+        le=3600,
+        description="Seconds that a request may take; `predictive` keeps 99 % within.",
     )
     forecast_max_age_s: float | None = Field(
         default=None, gt=0, description="Seconds after which a forecast is not used; 3 ticks when not set."
@@ -109,8 +114,9 @@ class Settings(ServiceSettings):
         """The policies' share of the settings."""
         return PolicyOptions(
             tick_s=self.tick_s,
-            price=self.price,
+            price=None if self.price == "auto" else self.price,
             target_utilisation=self.target_utilisation,
+            slo_s=self.slo_s,
             forecast_max_age_s=self.forecast_max_age_s,
             hpa_target=self.hpa_target,
             kpa_target=self.kpa_target,

@@ -15,7 +15,7 @@ from services.autoscaler.policies.hpa import Hpa
 from services.autoscaler.policies.keda import Keda
 from services.autoscaler.policies.kpa import Kpa, Metric
 from services.autoscaler.policies.persistence import Persistence
-from services.autoscaler.policies.predictive import PRICE, Predictive
+from services.autoscaler.policies.predictive import SLO_S, Predictive
 from services.autoscaler.policies.static import Static
 from services.autoscaler.policies.trend import Trend
 
@@ -36,8 +36,9 @@ class PolicyOptions:
     """The knobs of all policies; each takes its own. The rivals' defaults are their own."""
 
     tick_s: float = 2.0
-    price: float = PRICE
+    price: float | None = None
     target_utilisation: float = 0.85
+    slo_s: float = SLO_S
     forecast_max_age_s: float | None = None
     hpa_target: float = 0.7
     kpa_target: float = 0.7
@@ -53,6 +54,7 @@ _MAKERS: dict[str, Callable[[PolicyOptions], Policy]] = {
         tick_s=o.tick_s,
         price=o.price,
         target_utilisation=o.target_utilisation,
+        slo_s=o.slo_s,
         queue_bound=o.queue_bound,
         forecast_max_age_s=o.forecast_max_age_s,
     ),

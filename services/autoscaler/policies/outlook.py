@@ -1,35 +1,50 @@
 """What the load will be when a replica ordered now is ready: the forecast and the last seconds, weighed by what each
-has been worth on this very series.
+has been worth on this very series, and how far from that it may be.
 
 A forecast is made of minutes, a burst of seconds. Which of the two tells more differs from one kind of traffic to the
-next and from one start delay to the next, so it is learned and not set.
+next and from one start delay to the next, so it is learned and not set. So is how much of an error to expect: more
+while errors are large, while the last seconds stray from the last minutes, or where the forecast says so itself.
+
+`advance` and `expect` work on arrays alone, so that the lab can compile what runs as plain Python live
+(lab/compiled.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Sequence
-from operator import mul
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from services.autoscaler.observation import ForecastView, Observation, interpolated
-from services.autoscaler.policies.errors import Errors
-from services.autoscaler.policies.ridge import Ridge, Weights
+import numpy as np
+from numpy.typing import NDArray
 
-MEANS_S = (3.0, 8.0, 20.0, 60.0, 300.0)
+from services.autoscaler.observation import ForecastView, Observation
+from services.autoscaler.policies import errors, least_squares
+
+Floats = NDArray[np.float64]
+Record = NDArray[np.void]
+
+MEANS_S = np.array([3.0, 8.0, 20.0, 60.0, 300.0])
 """Time constants of the running means of the rate, from a burst to the level of minutes."""
 
-_LEVEL = MEANS_S.index(60.0)  # what all others are taken relative to
+_LEVEL = 3  # of them, that of a minute: what all others are taken relative to
 
-PRIOR: Weights = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-"""Weights before anything was learned, in the order of `_inputs`: the forecast alone."""
+PRIOR = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+"""Weights before anything was learned, in the order of inputs: the forecast alone."""
+
+SIZE_PRIOR = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+"""The same for the size of an error: as large as errors are on average."""
 
 STRENGTH = 20.0
-"""Samples that the prior is worth."""
+"""Samples that the priors are worth."""
 
 MEMORY = 1200.0
 """Samples after which one counts 1/e: two hours."""
+
+LATELY = 60.0
+"""Samples over which errors count as those of late."""
+
+LEAST_SIZE = 0.8
+"""Of the mean error: no error is expected to be smaller than that."""
 
 OUTCOME_S = 10
 """Seconds over which a load is measured when it has come: shorter surges are a queue's to take."""
@@ -48,165 +63,303 @@ LEAST_RPS = 0.1
 """Requests per second below which noise is not taken to become smaller, where the capacity of a replica is not known;
 else it is that: what one replica carries decides nothing, and a jump out of nothing would be a giant in units of it."""
 
+LARGEST = 2.0
+"""Times the largest error of late: none is expected to be larger than that."""
+
+LEAST_ERROR = 0.05
+"""In the units of errors: those of a time of no load must not be the measure of all."""
+
 LONGEST_PAUSE_S = 30.0
 """Between two ticks; after a longer one the time between is another life."""
 
 HORIZONS = 3
 
+MOST_WAITING = 512
+"""Samples that wait for their outcome; beyond that none is taken."""
+
+_INPUTS, _SIZES = len(PRIOR), len(SIZE_PRIOR)
+
+SAMPLE = np.dtype(
+    [
+        ("level", "f8"),
+        ("said", "f8", HORIZONS),
+        ("due", "f8", HORIZONS),
+        ("came", "f8", HORIZONS),
+        ("size", "f8", HORIZONS),
+        ("inputs", "f8", _INPUTS),
+        ("sizes", "f8", _SIZES),
+    ]
+)
+"""What was known at a tick, what was said of each horizon, when it is due, and, NaN until it comes, what came."""
+
+MEMORY_TYPE = np.dtype(
+    [
+        ("sampled_at", "f8"),
+        ("learned", "i8"),  # samples
+        ("taken", "i8"),  # samples
+        ("noted", "i8", HORIZONS),  # samples whose outcome is known
+        ("means", "f8", len(MEANS_S)),
+        ("matrix", "f8", (_INPUTS, _INPUTS)),
+        ("sums", "f8", (HORIZONS, _INPUTS)),
+        ("weights", "f8", (HORIZONS, _INPUTS)),
+        ("size_matrix", "f8", (_SIZES, _SIZES)),
+        ("size_sums", "f8", (HORIZONS, _SIZES)),
+        ("size_weights", "f8", (HORIZONS, _SIZES)),
+        ("typical", "f8", HORIZONS),  # mean sizes of errors
+        ("lately", "f8", HORIZONS),
+        ("largest", "f8", HORIZONS),  # error, fading
+        ("in_turn", "f8", (HORIZONS, errors.MEMORY)),
+        ("ordered", "f8", (HORIZONS, errors.MEMORY + 1)),
+        ("waiting", SAMPLE, MOST_WAITING),
+    ]
+)
+"""All that was learned. One record, since to hand over many arrays would cost more than what is done with them."""
+
 
 class Expected(NamedTuple):
-    """The load `ahead_s` seconds from now, requests per second: what is expected, and its quantile."""
+    """The load at three instants from the next tick to the lead, requests per second.
 
-    ahead_s: float
-    rate_rps: float
-    high_rps: float
+    ahead_s, rates_rps: seconds from now, and what is expected then. high_rps: [quantile][instant], its quantiles.
+    sampled: whether this is one of the instants from which is learned.
+    """
 
-
-class _Sample(NamedTuple):
-    """What was known at a tick and said of each horizon; outcomes come in later, NaN until then."""
-
-    inputs: Weights
-    level: float
-    said: tuple[float, ...]
-    due: tuple[float, ...]
-    outcomes: list[float]
+    ahead_s: tuple[float, float, float]
+    rates_rps: list[float]
+    high_rps: list[list[float]]
+    sampled: bool
 
 
 class Outlook:
-    """The load at three instants from the next tick to the lead, learned online.
+    """The load at three instants from the next tick to the lead, learned online."""
 
-    State: running means, the regression, the errors it made, and samples whose outcome is yet to come.
-    """
-
-    def __init__(self, *, tick_s: float, quantile: float) -> None:
-        """tick_s: seconds between two calls. quantile: of the load, 0..1."""
+    def __init__(self, *, tick_s: float, quantiles: tuple[float, ...]) -> None:
+        """tick_s: seconds between two calls. quantiles: of the load, 0..1."""
         self._tick_s = tick_s
-        self._quantile = quantile
-        self._means: list[float] = []
+        self._quantiles = np.array(quantiles)
+        self._state = np.zeros(1, dtype=MEMORY_TYPE)
+        self._memory = self._state[0]
+        self._memory["sampled_at"] = -math.inf
+        self._memory["weights"][:] = PRIOR
+        self._memory["size_weights"][:] = SIZE_PRIOR
+        self._memory["typical"][:] = self._memory["lately"][:] = 1.0
         self._heard_at = -math.inf
-        self._fading: tuple[int, list[float]] = (0, [])
-        self._ridge = Ridge((PRIOR,) * HORIZONS, strength=STRENGTH, memory=MEMORY)
-        self._weights: Sequence[Weights] = (PRIOR,) * HORIZONS
-        self._errors = tuple(Errors() for _ in range(HORIZONS))
-        self._margins: Sequence[float] = ()
-        self._samples = 0
         self._forecast: ForecastView | None = None
-        self._medians: Sequence[float] = ()
-        self._highs: Sequence[float] = ()
-        self._waiting: tuple[deque[_Sample], ...] = tuple(deque() for _ in range(HORIZONS))
-        self._sampled_at = -math.inf
-        self._least_rps = LEAST_RPS
+        self._told = np.zeros((0, 0))
+        self._ahead = np.zeros(HORIZONS)
+        self._said = np.zeros(HORIZONS)
+        self._high = np.zeros((len(quantiles), HORIZONS))
 
     def hear(self, observation: Observation) -> None:
         """Take in the seconds since the last call; to be called at each tick, whatever is decided."""
-        now = observation.now
-        self._least_rps = observation.capacity_rps or LEAST_RPS
-        if not 0 <= now - self._heard_at <= LONGEST_PAUSE_S:
+        pause = observation.now - self._heard_at
+        if not 0 <= pause <= LONGEST_PAUSE_S:
             self._begin(observation)
             return
-        seconds = round(now - self._heard_at)
+        seconds = round(pause)
         rate = observation.rate(seconds) if seconds else None
         if rate is None:
             return
-        if self._fading[0] != seconds:
-            self._fading = (seconds, [math.exp(-seconds / mean_s) for mean_s in MEANS_S])
-        self._means = [
-            rate + keep * (mean - rate) for mean, keep in zip(self._means, self._fading[1], strict=True)
-        ]
-        self._heard_at = now
-        self._settle(observation)
+        outcome = observation.rate(OUTCOME_S)
+        self._heard_at = observation.now
+        advance(
+            self._state, observation.now, float(seconds), rate, math.nan if outcome is None else outcome,
+            observation.capacity_rps or LEAST_RPS,
+        )  # fmt: skip
 
     def _begin(self, observation: Observation) -> None:
         """Begin with the seconds that are known; what waits for an outcome will not see it."""
-        for waiting in self._waiting:
-            waiting.clear()
-        self._sampled_at = -math.inf
-        rates = [observation.rate(round(mean_s)) for mean_s in MEANS_S]
+        self._memory["noted"][:] = self._memory["taken"]
+        self._memory["sampled_at"] = -math.inf
+        rates = [observation.rate(round(float(mean_s))) for mean_s in MEANS_S]
         known = [rate for rate in rates if rate is not None]
         if known:
-            self._means = [known[0] if rate is None else rate for rate in rates]
+            self._memory["means"][:] = [known[0] if rate is None else rate for rate in rates]
             self._heard_at = observation.now
 
-    def _settle(self, observation: Observation) -> None:
-        """Note the outcomes that have come, and learn from samples that have all of theirs."""
-        for horizon, waiting in enumerate(self._waiting):
-            while waiting and waiting[0].due[horizon] <= observation.now:
-                sample = waiting.popleft()
-                rate = observation.rate(OUTCOME_S)
-                if rate is not None:
-                    sample.outcomes[horizon] = rate
-                if horizon == HORIZONS - 1 and not any(map(math.isnan, sample.outcomes)):
-                    self._learn(sample)
-
-    def _learn(self, sample: _Sample) -> None:
-        root = self._root(sample.level)
-        self._ridge.learn(sample.inputs, [(came - sample.level) / root for came in sample.outcomes])
-        for errors, said, came in zip(self._errors, sample.said, sample.outcomes, strict=True):
-            errors.add((came - said) / self._root(max(said, sample.level)))
-        self._margins = ()
-        self._samples += 1
-        if self._samples % SOLVE_EVERY == 0:
-            self._weights = self._ridge.weights()
-
-    def expect(self, observation: Observation, forecast: ForecastView, lead_s: float) -> list[Expected]:
-        """The load one tick from now, at half the way to the lead and at the lead; empty while nothing was heard."""
-        if not self._means:
-            return []
-        age = forecast.age_s(observation.now)
-        ahead = (self._tick_s, (self._tick_s + lead_s) / 2, lead_s)
-        # A step's rate is that of its middle.
+    def expect(self, observation: Observation, forecast: ForecastView, lead_s: float) -> Expected | None:
+        """The load one tick from now, at half the way to the lead and at the lead; None while nothing was heard."""
+        if self._heard_at == -math.inf:
+            return None
         if forecast is not self._forecast:
-            self._forecast = forecast
-            self._medians, self._highs = forecast.by_horizon(0.5), forecast.by_horizon(self._quantile)
-        foretold = interpolated(age + lead_s + forecast.step_s / 2, forecast.horizons_s, self._medians)
-        level = self._means[_LEVEL]
-        root = self._root(level)
-        inputs = self._inputs(level, root, foretold)
-        known = (*self._means, foretold)
-        least, most = min(known) / WIDEST, max(known) * WIDEST
-        said = tuple(
-            min(max(level + root * sum(map(mul, weights, inputs)), least), most) for weights in self._weights
+            self._forecast, self._told = forecast, told(forecast)
+        ahead_s = (self._tick_s, (self._tick_s + lead_s) / 2, lead_s)
+        self._ahead[:] = ahead_s
+        sampled = expect(
+            self._state, observation.now, forecast.age_s(observation.now), self._ahead, self._told,
+            self._quantiles, observation.capacity_rps or LEAST_RPS, self._said, self._high,
+        )  # fmt: skip
+        return Expected(ahead_s, self._said.tolist(), self._high.tolist(), sampled)
+
+
+def told(forecast: ForecastView) -> Floats:
+    """A forecast as one array: quantiles in the first row, in the first column the middles of the steps that end at
+    the horizons, seconds after it was issued, and rates in between."""
+    table = np.zeros((len(forecast.horizons_s) + 1, len(forecast.quantiles) + 1))
+    table[0, 1:] = forecast.quantiles
+    # A step's rate is that of its middle.
+    table[1:, 0] = np.array(forecast.horizons_s) - forecast.step_s / 2
+    table[1:, 1:] = forecast.rates_rps
+    return table
+
+
+def foretell(told: Floats, horizon_s: float, quantile: float) -> float:
+    """What a forecast says at a horizon and a quantile, linear between those given; beyond them the nearest holds."""
+    row, above = place(told[1:, 0], horizon_s)
+    column, right = place(told[0, 1:], quantile)
+    near, next_column = told[row + 1], min(column + 2, told.shape[1] - 1)
+    rate = near[column + 1] + right * (near[next_column] - near[column + 1])
+    if above > 0.0:
+        far = told[row + 2]
+        rate += above * (far[column + 1] + right * (far[next_column] - far[column + 1]) - rate)
+    return float(rate)
+
+
+def place(points: Floats, x: float) -> tuple[int, float]:
+    """The last of ascending points that is not above x, and how far on the way to the next x is: 0..1."""
+    last = len(points) - 1
+    if x <= points[0]:
+        return 0, 0.0
+    if x >= points[last]:
+        return last, 0.0
+    at = 0
+    while points[at + 1] <= x:
+        at += 1
+    return at, (x - points[at]) / (points[at + 1] - points[at])
+
+
+def advance(state: Record, now: float, seconds: float, rate: float, outcome: float, least_rps: float) -> None:
+    """Go on by `seconds` that brought `rate`: note the outcomes that have come, and learn from samples that have all
+    of theirs. outcome: the rate of the last OUTCOME_S, NaN where it is not known. least_rps: see LEAST_RPS."""
+    memory = state[0]
+    means = memory["means"]
+    for i in range(len(MEANS_S)):
+        means[i] = rate + math.exp(-seconds / MEANS_S[i]) * (means[i] - rate)
+    noted = memory["noted"]
+    for horizon in range(HORIZONS):
+        while noted[horizon] < memory["taken"]:
+            sample = memory["waiting"][noted[horizon] % MOST_WAITING]
+            if sample["due"][horizon] > now:
+                break
+            sample["came"][horizon] = outcome
+            noted[horizon] += 1
+            if horizon == HORIZONS - 1:
+                learn(state, sample, least_rps)
+
+
+def learn(state: Record, sample: Any, least_rps: float) -> None:
+    """Learn from a sample that has its outcomes; one that has not all of them teaches nothing."""
+    came, said, level = sample["came"], sample["said"], sample["level"]
+    if math.isnan(came[0] + came[1] + came[2]):
+        return
+    memory = state[0]
+    keep = 1.0 - 1.0 / MEMORY
+    root = math.sqrt(max(level, least_rps))
+    least_squares.learn(memory["matrix"], memory["sums"], sample["inputs"], (came - level) / root, keep)
+    learned = memory["learned"]
+    typical, lately, relative = memory["typical"], memory["lately"], np.zeros(HORIZONS)
+    for horizon in range(HORIZONS):
+        error = (came[horizon] - said[horizon]) / math.sqrt(max(said[horizon], level, least_rps))
+        errors.remember(
+            memory["ordered"][horizon], memory["in_turn"][horizon], learned, error / sample["size"][horizon]
         )
-        if observation.now - self._sampled_at >= min(SAMPLE_EVERY_S, lead_s / 3) - self._tick_s / 4:
-            self._sample(observation.now, inputs, level, said, ahead)
-        if not self._margins:
-            self._margins = [
-                errors.quantile(self._quantile, self._first_margin(forecast, age + each))
-                for errors, each in zip(self._errors, ahead, strict=True)
-            ]
-        return [
-            Expected(each, rate, max(0.0, rate + margin * (root if rate <= level else self._root(rate))))
-            for each, rate, margin in zip(ahead, said, self._margins, strict=True)
-        ]
-
-    def _inputs(self, level: float, root: float, foretold: float) -> Weights:
-        """Relative to the level in units of its root, as noise is; the first is a constant share of the level."""
-        burst, seconds, lasting, _, minutes = self._means
-        return (
-            0.1 * root,
-            (burst - level) / root,
-            (seconds - level) / root,
-            (lasting - level) / root,
-            (minutes - level) / root,
-            (foretold - level) / root,
+        large = abs(error)
+        typical[horizon] += max(1.0 / MEMORY, 1.0 / (learned + 1)) * (large - typical[horizon])
+        typical[horizon] = max(typical[horizon], LEAST_ERROR)
+        lately[horizon] += max(1.0 / LATELY, 1.0 / (learned + 1)) * (large - lately[horizon])
+        memory["largest"][horizon] = max(large, keep * memory["largest"][horizon])
+        relative[horizon] = large / typical[horizon]
+    least_squares.learn(memory["size_matrix"], memory["size_sums"], sample["sizes"], relative, keep)
+    memory["learned"] = learned + 1
+    if (learned + 1) % SOLVE_EVERY == 0:
+        memory["weights"][:] = least_squares.solve(memory["matrix"], memory["sums"], PRIOR, STRENGTH)
+        memory["size_weights"][:] = least_squares.solve(
+            memory["size_matrix"], memory["size_sums"], SIZE_PRIOR, STRENGTH
         )
 
-    def _sample(
-        self, now: float, inputs: Weights, level: float, said: tuple[float, ...], ahead: Sequence[float]
-    ) -> None:
-        due = tuple(now + each + OUTCOME_S / 2 for each in ahead)
-        sample = _Sample(inputs, level, said, due, [math.nan] * HORIZONS)
-        for waiting in self._waiting:
-            waiting.append(sample)
-        self._sampled_at = now
 
-    def _first_margin(self, forecast: ForecastView, horizon_s: float) -> float:
-        """What the forecast's own quantile adds to its median, in the units of an error."""
-        middle_s = horizon_s + forecast.step_s / 2
-        middle = interpolated(middle_s, forecast.horizons_s, self._medians)
-        high = interpolated(middle_s, forecast.horizons_s, self._highs)
-        return (high - middle) / self._root(middle)
+def look(state: Record, told: Floats, horizon_s: float, root: float, inputs: Floats, sizes: Floats) -> float:
+    """Fill the inputs of the load to come and those of the size of an error; returns what is foretold.
 
-    def _root(self, rate: float) -> float:
-        """The unit of errors: the noise of a count grows as the root of the rate, as does that of bursty traffic."""
-        return math.sqrt(max(rate, self._least_rps))
+    Relative to the level in units of its root, as noise is; the first is a constant share of the level.
+    """
+    memory = state[0]
+    means = memory["means"]
+    level = means[_LEVEL]
+    foretold = foretell(told, horizon_s, 0.5)
+    inputs[0] = 0.1 * root
+    at = 1
+    for i in range(len(MEANS_S)):
+        if i != _LEVEL:
+            inputs[at] = (means[i] - level) / root
+            at += 1
+    inputs[at] = (foretold - level) / root
+    unit = memory["typical"][HORIZONS - 1]
+    sizes[0] = 1.0
+    sizes[1] = memory["lately"][HORIZONS - 1] / unit
+    for i in range(1, at):
+        sizes[1 + i] = abs(inputs[i]) / unit
+    sizes[1 + at] = max(0.0, foretell(told, horizon_s, 0.95) - foretold) / root / unit
+    return foretold
+
+
+def expect(
+    state: Record,
+    now: float,
+    age_s: float,
+    ahead_s: Floats,
+    told: Floats,
+    quantiles: Floats,
+    least_rps: float,
+    said: Floats,
+    high: Floats,
+) -> bool:
+    """Fill `said` and `high` (see Expected) for the instants `ahead_s`; returns whether it was taken as a sample."""
+    memory = state[0]
+    level = memory["means"][_LEVEL]
+    root = math.sqrt(max(level, least_rps))
+    inputs, sizes, size = np.zeros(_INPUTS), np.zeros(_SIZES), np.zeros(HORIZONS)
+    foretold = look(state, told, age_s + ahead_s[HORIZONS - 1], root, inputs, sizes)
+    lowest = highest = foretold
+    for mean in memory["means"]:
+        lowest, highest = min(lowest, mean), max(highest, mean)
+    for horizon in range(HORIZONS):
+        weights, weighed = memory["weights"][horizon], 0.0
+        for i in range(_INPUTS):
+            weighed += weights[i] * inputs[i]
+        said[horizon] = min(max(level + root * weighed, lowest / WIDEST), highest * WIDEST)
+        weights, relative = memory["size_weights"][horizon], 0.0
+        for i in range(_SIZES):
+            relative += weights[i] * sizes[i]
+        size[horizon] = max(relative, LEAST_SIZE) * memory["typical"][horizon]
+    for horizon in range(HORIZONS):
+        median = foretell(told, age_s + ahead_s[horizon], 0.5)
+        noise = math.sqrt(max(median, least_rps))
+        rate = said[horizon]
+        around = size[horizon] * (root if rate <= level else math.sqrt(max(rate, least_rps)))
+        for k in range(len(quantiles)):
+            # What the forecast's own quantile adds to its median is the first guess of an error's.
+            guess = (foretell(told, age_s + ahead_s[horizon], quantiles[k]) - median) / noise / size[horizon]
+            margin = errors.quantile(memory["ordered"][horizon], memory["learned"], quantiles[k], guess)
+            # A jump that was large for a quiet time must not become a giant of busy ones.
+            if memory["learned"] > errors.PRIOR:
+                margin = min(margin, LARGEST * memory["largest"][horizon] / size[horizon])
+            high[k, horizon] = max(0.0, rate + margin * around)
+    every_s = min(SAMPLE_EVERY_S, ahead_s[HORIZONS - 1] / 3)
+    waits = memory["taken"] - memory["noted"][HORIZONS - 1]
+    if now - memory["sampled_at"] < every_s - ahead_s[0] / 4 or waits >= MOST_WAITING:
+        return False
+    sample = memory["waiting"][memory["taken"] % MOST_WAITING]
+    sample["level"] = level
+    sample["said"][:] = said
+    sample["due"][:] = now + ahead_s + OUTCOME_S / 2
+    sample["came"][:] = math.nan
+    sample["size"][:] = size
+    sample["inputs"][:] = inputs
+    sample["sizes"][:] = sizes
+    memory["taken"] += 1
+    memory["sampled_at"] = now
+    return True
+
+
+KERNELS = ("place", "foretell", "look", "learn", "advance", "expect")
+"""What may be compiled, each after what it calls."""

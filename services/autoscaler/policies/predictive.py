@@ -1,25 +1,29 @@
 """Scale before the traffic arrives: replicas for a quantile of the load at the time when one ordered now will serve.
 
-Which quantile is a matter of price: what a missing replica costs against one too many.
+Which quantile is a matter of price: what a missing replica costs against one too many. A price may be given; else it is
+the one that beats Kubernetes' HPA on this very load (yardstick.py).
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from services.autoscaler.decision import Decision, Reason
-from services.autoscaler.observation import GAP_S, Observation
-from services.autoscaler.policies.answer import answered
+from services.autoscaler.observation import GAP_S, ForecastView, Observation
+from services.autoscaler.policies.answer import answered, out_of_bounds
 from services.autoscaler.policies.descent import Descent
 from services.autoscaler.policies.newsvendor import quantile_of
-from services.autoscaler.policies.outlook import Expected, Outlook
-from services.autoscaler.policies.reactive import Need, reactive_floor
+from services.autoscaler.policies.outlook import Outlook
+from services.autoscaler.policies.queueing import BEYOND, Burstiness, replicas_for
+from services.autoscaler.policies.reactive import Need, last_seconds, reactive_floor
+from services.autoscaler.policies.yardstick import LADDER, Yardstick
 
 FRESH_TICKS = 3
 """Ticks after which a forecast is not used any more, unless told otherwise: each tick or so brings one."""
 
-PRICE = 80.0
-"""What a missing replica costs against one too many; chosen on traffic that it is not judged on (lab/README.md)."""
+SLO_S = 1.0
+"""What a request may take, unless told otherwise."""
 
 UNKNOWN_START_DELAY_S = 5.0
 LATE_START = 1.1
@@ -36,11 +40,20 @@ _HOT = 1.1  # HPA's tolerance above the target, here for the measured CPU
 _HOT_TICKS = 2
 
 
+class _Instant(NamedTuple):
+    """The load at one time: seconds from now, and requests per second, as expected and at the quantile."""
+
+    ahead_s: float
+    rate_rps: float
+    high_rps: float
+
+
 class Predictive:
     """Up at once to the highest need, down after a hold, nowhere while the metric is dead.
 
-    State: what was learned of the load to come, what was needed during the last hold, what was expected at the last
-    tick, and for how many ticks the replicas have been hot.
+    State: what was learned of the load to come and of its noise, how HPA and each price would have done, what was
+    needed during the last hold, what was expected at the last tick and is worth an order, and for how many ticks the
+    replicas have been hot.
     """
 
     name = "predictive"
@@ -49,27 +62,34 @@ class Predictive:
         self,
         *,
         tick_s: float = 2.0,
-        price: float = PRICE,
+        price: float | None = None,
         target_utilisation: float = 0.85,
+        slo_s: float = SLO_S,
         queue_bound: int = 512,
         forecast_max_age_s: float | None = None,
     ) -> None:
-        """tick_s: seconds between two calls. price: what a missing replica costs against one too many.
-        target_utilisation: share of the learned capacity to use. queue_bound: requests that wait at one replica before
-        it sheds.
+        """tick_s: seconds between two calls. price: what a missing replica costs against one too many;
+        None: found on the load itself. target_utilisation: share of the learned capacity to use. slo_s: seconds that a
+        request may take. queue_bound: requests that wait at one replica before it sheds.
         forecast_max_age_s: age beyond which a forecast is not used. Raises ValueError.
         """
         if not tick_s > 0:
             raise ValueError(f"tick {tick_s} s is not above zero")
         if not 0 < target_utilisation <= 1:
             raise ValueError(f"target utilisation {target_utilisation} is outside 0..1")
+        if not slo_s > 0:
+            raise ValueError(f"SLO {slo_s} s is not above zero")
         self._tick_s = tick_s
-        self._quantile = quantile_of(price)
         self._target = target_utilisation
+        self._slo_s = slo_s
         self._queue_bound = queue_bound
         self._max_age_s = FRESH_TICKS * tick_s if forecast_max_age_s is None else forecast_max_age_s
-        self._outlook = Outlook(tick_s=tick_s, quantile=self._quantile)
-        self._at_lead: Expected | None = None
+        self._yardstick = Yardstick() if price is None else None
+        self._quantiles = tuple(quantile_of(each) for each in (LADDER if price is None else (price,)))
+        self._outlook = Outlook(tick_s=tick_s, quantiles=self._quantiles)
+        self._burstiness = Burstiness(tick_s)
+        self._at_lead: _Instant | None = None
+        self._ordered: _Instant | None = None
         self._descent = Descent(target_utilisation, longest_pause_s=FRESH_TICKS * tick_s)
         self._hot_ticks = 0
 
@@ -77,6 +97,7 @@ class Predictive:
         """Weigh the load to come, the last seconds, backlog and measured CPU; the highest need decides."""
         current = observation.wanted
         self._outlook.hear(observation)
+        self._burstiness.hear(observation)
         hot = self._heat(observation)
         if observation.outage:
             self._descent.forget()
@@ -84,13 +105,21 @@ class Predictive:
             return self._answer(
                 observation, current, None, None, Reason("metric-gap", text, (GAP_S, current))
             )
-        forecast = self._forecast(observation)
-        remarks = [
-            part for part in (forecast, self._unmeasured_start(observation)) if isinstance(part, Reason)
-        ]
-        ahead = forecast if isinstance(forecast, Need) else None
-        share = min(self._target, BLIND_UTILISATION) if isinstance(forecast, Reason) else self._target
-        floor = reactive_floor(observation, utilisation=share, lead_s=self._lead_s(observation))
+        lead_s = self._lead_s(observation)
+        forecast = self._fresh(observation)
+        remarks: list[Reason] = []
+        self._ordered, ahead, share = None, None, self._target
+        if isinstance(forecast, Reason):
+            remarks.append(forecast)
+            share = min(share, BLIND_UTILISATION)
+        else:
+            ahead = self._ahead(observation, forecast, lead_s)
+            if self._yardstick is not None and self._yardstick.standing is not None:
+                remarks.append(self._yardstick.standing)
+        if observation.start_delay_s is None:
+            text = "no start of a replica was measured yet, assuming {:.0f} s"
+            remarks.append(Reason("start-delay-unknown", text, (UNKNOWN_START_DELAY_S,)))
+        floor = reactive_floor(observation, utilisation=share, lead_s=lead_s)
         needs = [need for need in (ahead, floor, hot) if need is not None]
         if not needs:
             self._descent.forget()
@@ -98,7 +127,7 @@ class Predictive:
             return self._answer(observation, current, None, None, reason, *remarks)
         # The CPU's share says how hot the replicas are and not how much load there is.
         demand = max((need.rate_rps for need in (ahead, floor) if need is not None), default=None)
-        top = max(needs, key=lambda need: need.replicas)
+        top = self._within_slo(observation, max(needs, key=lambda need: need.replicas))
         raw = math.ceil(top.replicas - 1e-9)
         need = observation.bounded(raw)
         why = Reason(top.reason.code, top.reason.template + " -> {}", (*top.reason.values, raw))
@@ -108,9 +137,9 @@ class Predictive:
         wanted, how = self._descent.step(observation, need, HOLD_S)
         return self._answer(observation, wanted, demand, ahead, how, why, *remarks)
 
-    def _forecast(self, observation: Observation) -> Need | Reason | None:
-        """What the load to come asks for, or why the forecast is not used; None while too little is known."""
-        forecast, capacity = observation.forecast, observation.capacity_rps
+    def _fresh(self, observation: Observation) -> ForecastView | Reason:
+        """The forecast, or why it is not used."""
+        forecast = observation.forecast
         blind = min(self._target, BLIND_UTILISATION) * 100
         if forecast is None:
             return Reason("no-forecast", "no forecast yet: the last seconds decide, at {:.0f} %", (blind,))
@@ -119,36 +148,61 @@ class Predictive:
         if not -self._max_age_s <= age <= self._max_age_s:
             text = "the forecast is {:.0f} s old: the last seconds decide, at {:.0f} %"
             return Reason("stale-forecast", text, (age, blind))
+        return forecast
+
+    def _ahead(self, observation: Observation, forecast: ForecastView, lead_s: float) -> Need | None:
+        """What the load to come asks for; None while too little is known."""
+        capacity = observation.capacity_rps
         if capacity is None:
             return None
-        expected = self._outlook.expect(observation, forecast, self._lead_s(observation))
-        if not expected:
+        expected = self._outlook.expect(observation, forecast, lead_s)
+        if expected is None:
             return None
         each = capacity * self._target
-        ordered, kept = self._worth_ordering(expected[-1]), max(expected, key=lambda one: one.high_rps)
-        if kept.high_rps <= ordered.high_rps:
-            return self._asked(ordered, ordered.high_rps / each, each)
-        # What is needed before a replica ordered now would serve is a reason to keep, and none to order.
-        return self._asked(
-            kept, max(ordered.high_rps / each, min(kept.high_rps / each, observation.wanted)), each
+        quantile, high_rps = self._quantiles[0], expected.high_rps[0]
+        if self._yardstick is not None:
+            self._yardstick.live(observation, self._delay_s(observation))
+            if expected.sampled:
+                heard = last_seconds(observation, lead_s)
+                floor_rps = 0.0 if heard is None else heard.rate_rps
+                self._yardstick.judge(observation, expected.high_rps, floor_rps, each, lead_s)
+            quantile, high_rps = quantile_of(self._yardstick.price), self._yardstick.mixed(expected.high_rps)
+        instants = list(map(_Instant, expected.ahead_s, expected.rates_rps, high_rps))
+        self._ordered = ordered = self._worth_ordering(instants[-1])
+        kept = max(instants, key=lambda one: one.high_rps)
+        replicas, decisive = ordered.high_rps / each, ordered
+        if kept.high_rps > ordered.high_rps:
+            # What is needed before a replica ordered now would serve is a reason to keep, and none to order.
+            replicas, decisive = max(replicas, min(kept.high_rps / each, observation.wanted)), kept
+        text = (
+            "{:.0f} req/s are expected in {:.0f} s, q{:.3g} is {:.0f} req/s; "
+            "a replica serves {:.0f} req/s at {:.0f} %"
         )
+        values = (
+            decisive.rate_rps, decisive.ahead_s, quantile, decisive.high_rps, each, self._target * 100
+        )  # fmt: skip
+        return Need(replicas, decisive.high_rps, Reason("forecast", text, values))
 
-    def _worth_ordering(self, at_lead: Expected) -> Expected:
+    def _worth_ordering(self, at_lead: _Instant) -> _Instant:
         """What is expected at the lead; where there is time for a second look, no more than was at the last tick."""
         before, self._at_lead = self._at_lead, at_lead
         if before is None or at_lead.ahead_s <= CONFIRMED_BEYOND_TICKS * self._tick_s:
             return at_lead
         return min(before, at_lead, key=lambda one: one.high_rps)
 
-    def _asked(self, expected: Expected, replicas: float, each: float) -> Need:
-        text = (
-            "{:.0f} req/s are expected in {:.0f} s, q{:.3g} is {:.0f} req/s; "
-            "a replica serves {:.0f} req/s at {:.0f} %"
-        )
-        values = (
-            expected.rate_rps, expected.ahead_s, self._quantile, expected.high_rps, each, self._target * 100
-        )  # fmt: skip
-        return Need(replicas, expected.high_rps, Reason("forecast", text, values))
+    def _within_slo(self, observation: Observation, top: Need) -> Need:
+        """`top`, or more where requests would wait too long at the load that is expected."""
+        capacity, ordered = observation.capacity_rps, self._ordered
+        least = math.ceil(top.replicas - 1e-9)
+        if capacity is None or ordered is None or least < 1:
+            return top
+        rate, variance = ordered.rate_rps, self._burstiness.variance
+        replicas = replicas_for(rate, capacity, self._slo_s, variance, least, observation.max_replicas)
+        if replicas <= least:
+            return top
+        text = "at {:.0f} req/s, {:.1f} times as bursty as chance, {} replicas keep {:.0f} % within {:.2g} s"
+        values = (rate, variance, replicas, (1 - BEYOND) * 100, self._slo_s)
+        return Need(replicas, rate, Reason("slo", text, values))
 
     def _heat(self, observation: Observation) -> Need | None:
         """What the measured CPU asks for after two ticks above the target: the capacity was overrated."""
@@ -162,12 +216,6 @@ class Predictive:
         text = "{} ready use {:.0f} % of their CPU, target {:.0f} %"
         values = (observation.ready, mean * 100, self._target * 100)
         return Need(observation.ready * mean / self._target, 0.0, Reason("cpu", text, values))
-
-    def _unmeasured_start(self, observation: Observation) -> Reason | None:
-        if observation.start_delay_s is not None:
-            return None
-        text = "no start of a replica was measured yet, assuming {:.0f} s"
-        return Reason("start-delay-unknown", text, (UNKNOWN_START_DELAY_S,))
 
     def _delay_s(self, observation: Observation) -> float:
         return UNKNOWN_START_DELAY_S if observation.start_delay_s is None else observation.start_delay_s
@@ -184,11 +232,7 @@ class Predictive:
         ahead: Need | None,
         *reasons: Reason,
     ) -> Decision:
-        bounded = observation.bounded(wanted)
-        if bounded != wanted:
-            values = (wanted, observation.min_replicas, observation.max_replicas, bounded)
-            reasons = (*reasons, Reason("bounds", "{} is outside {}..{}: {}", values))
         return answered(
-            self.name, observation, bounded, demand, *reasons, queue_bound=self._queue_bound,
-            forecast_rps=None if ahead is None else ahead.rate_rps,
+            self.name, observation, wanted, demand, *reasons, *out_of_bounds(observation, wanted),
+            queue_bound=self._queue_bound, forecast_rps=None if ahead is None else ahead.rate_rps,
         )  # fmt: skip

@@ -33,21 +33,21 @@ def reactive_floor(observation: Observation, *, utilisation: float, lead_s: floa
     for the mean, 2 to 6 s for a burst. A backlog is to be gone by then; while it drains, replicas may run at 100 %.
     None when neither the rate nor the capacity is known.
     """
-    recent_s, burst_s = _within(lead_s / 2, _RECENT_S), _within(lead_s / 6, _BURST_S)
-    recent, capacity = observation.rate(recent_s), observation.capacity_rps
-    if recent is None or capacity is None:
+    capacity = observation.capacity_rps
+    heard = last_seconds(observation, lead_s)
+    if heard is None or capacity is None:
         return None
     each = capacity * utilisation
-    at = (each, utilisation * 100)
-    text = "the last {} s brought {:.0f} req/s; a replica serves {:.0f} req/s at {:.0f} %"
-    most = Need(recent / each, recent, Reason("recent-load", text, (recent_s, recent, *at)))
-    burst = burst_rate(observation, burst_s)
-    if burst > recent:
-        text = "the last {} s brought at least {:.0f} req/s beyond chance; a replica serves {:.0f} req/s at {:.0f} %"
-        most = Need(burst / each, burst, Reason("burst", text, (burst_s, burst, *at)))
+    values: tuple[float, ...] = (heard.seconds, heard.rate_rps, each, utilisation * 100)
+    text = "; a replica serves {:.0f} req/s at {:.0f} %"
+    if heard.burst:
+        reason = Reason("burst", "the last {} s brought at least {:.0f} req/s beyond chance" + text, values)
+    else:
+        reason = Reason("recent-load", "the last {} s brought {:.0f} req/s" + text, values)
+    most = Need(heard.rate_rps / each, heard.rate_rps, reason)
     if observation.queue > 0:
         drain_s = max(_DRAIN_S, lead_s)
-        load = max(recent, burst) + observation.queue / drain_s
+        load = heard.rate_rps + observation.queue / drain_s
         if load / capacity > most.replicas:
             text = (
                 "{:.0f} requests wait; {:.0f} req/s serve what comes and rid us of them in {:.0f} s; "
@@ -56,6 +56,24 @@ def reactive_floor(observation: Observation, *, utilisation: float, lead_s: floa
             values = (observation.queue, load, drain_s, capacity)
             most = Need(load / capacity, load, Reason("backlog", text, values))
     return most
+
+
+class Heard(NamedTuple):
+    """The rate of the last so many seconds, requests per second; burst: of a burst within them, less what is chance."""
+
+    seconds: int
+    rate_rps: float
+    burst: bool
+
+
+def last_seconds(observation: Observation, lead_s: float) -> Heard | None:
+    """The higher of the mean of the last seconds and of a burst within them; None where nothing is known."""
+    recent_s, burst_s = _within(lead_s / 2, _RECENT_S), _within(lead_s / 6, _BURST_S)
+    recent = observation.rate(recent_s)
+    if recent is None:
+        return None
+    burst = burst_rate(observation, burst_s)
+    return Heard(burst_s, burst, burst=True) if burst > recent else Heard(recent_s, recent, burst=False)
 
 
 def burst_rate(observation: Observation, seconds: int) -> float:

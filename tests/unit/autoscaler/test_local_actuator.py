@@ -95,7 +95,7 @@ def test_what_goes_wrong_says_what_and_why(supervisor: Supervisor) -> None:
 def test_policies_need_nothing_of_the_service() -> None:
     code = (
         "import sys, services.autoscaler.policies, services.autoscaler.capacity;"
-        "print({'aiohttp', 'fastapi', 'pydantic', 'prometheus_client', 'numpy'} & set(sys.modules))"
+        "print({'aiohttp', 'fastapi', 'pydantic', 'prometheus_client', 'numba'} & set(sys.modules))"
     )
     shown = subprocess.run(
         [sys.executable, "-c", code],

@@ -47,7 +47,7 @@ def test_it_looks_no_further_than_a_replica_needs() -> None:
 def test_what_falls_before_a_replica_could_serve_keeps_those_there_and_orders_none() -> None:
     def decided(wanted: int) -> int:
         policy = Predictive(price=9)
-        for at in range(0, 600, 2):
+        for at in range(0, 3000, 2):
             # A start of 60 s; each half minute the load falls from 300 to 30 for as long.
             rates = [300 if (at + s) // 30 % 2 else 30 for s in range(-120, 0)]
             rising = ForecastView(T0 + at, 2.0, (2.0, 60.0), (0.5, 0.99), ((300, 300), (30, 30)))

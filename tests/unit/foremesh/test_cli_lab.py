@@ -90,8 +90,8 @@ def test_a_sweep_runs_each_policy_over_its_own_knob(foremesh: Foremesh, trace: P
         for policy in ("hpa", "predictive")
     }
     assert settings["hpa"] == [f"target={value:g}" for value in (0.7, 0.4, 0.5, 0.6, 0.8, 0.9)]
-    assert settings["predictive"][0] == "price=80"
-    assert len(settings["predictive"]) == 7
+    assert settings["predictive"][0] == "price=auto"
+    assert len(settings["predictive"]) == 8
     assert [row["setting"] for row in rows if row["policy"] == "oracle"] == [""]
     assert sum(row["default"] for row in rows) == 3
     # More room costs more and misses less.
