@@ -314,6 +314,9 @@ func TestKeysOfAnAddressRotate(t *testing.T) {
 	if got := status(t, v, before); got != 401 {
 		t.Errorf("a key that is gone: got %d", got)
 	}
+	if got := status(t, v, after); got != 200 {
+		t.Errorf("the new one again: got %d", got)
+	}
 	// Anyone can name keys that do not exist: that is no reason to look again and again.
 	for n := range 100 {
 		if got := status(t, v, sign(t, jose.ES256, ecKey, fmt.Sprint(n), fine(nil))); got != 401 {
@@ -418,6 +421,41 @@ func TestAPIKeys(t *testing.T) {
 	}
 }
 
+// TestATokenThatIsRememberedIsStillCheckedAgainstTheClockAndTheKeys and the next one that is alike is not taken for it.
+func TestATokenThatIsRememberedIsStillCheckedAgainstTheClockAndTheKeys(t *testing.T) {
+	v := fixed(t, nil)
+	good := sign(t, jose.ES256, ecKey, "e", fine(nil))
+	at := func(token string, now time.Time) int {
+		_, refused := v.Check(t.Context(), http.Header{"Authorization": {"Bearer " + token}}, now)
+		if refused != nil {
+			return refused.Status
+		}
+		return 200
+	}
+	for range 2 {
+		if got := at(good, start); got != 200 {
+			t.Fatalf("got %d", got)
+		}
+	}
+	if got := at(good, start.Add(91*time.Second)); got != 401 {
+		t.Errorf("after its end: got %d", got)
+	}
+	for i := range len(good) {
+		if other := good[:i] + map[bool]string{true: "B", false: "A"}[good[i] == 'A'] + good[i+1:]; at(other, start) == 200 && i < len(good)-1 { // the last character has bits that say nothing
+			t.Errorf("with another character at %d it gets in", i)
+		}
+	}
+	for n := range 1000 { // more than are remembered
+		token := sign(t, jose.EdDSA, edKey, "d", fine(claims{"sub": fmt.Sprint(n)}))
+		for range 2 {
+			subject, refused := v.Check(t.Context(), http.Header{"Authorization": {"Bearer " + token}}, start)
+			if refused != nil || subject != fmt.Sprint(n) {
+				t.Fatalf("token %d is taken for that of %q: %v", n, subject, refused)
+			}
+		}
+	}
+}
+
 func BenchmarkCheck(b *testing.B) {
 	keys, _ := auth.ParseKeys(set(map[string]crypto.Signer{"r": rsaKey, "e": ecKey, "d": edKey}))
 	p := policy()
@@ -426,7 +464,14 @@ func BenchmarkCheck(b *testing.B) {
 	for algorithm, key := range map[string]crypto.Signer{"RS256": rsaKey, "ES256": ecKey, "EdDSA": edKey} {
 		signer, _ := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(algorithm), Key: key}, nil)
 		text, _ := jwt.Signed(signer).Claims(map[string]any(fine(nil))).Serialize()
-		b.Run(algorithm, func(b *testing.B) {
+		b.Run(algorithm+"/first", func(b *testing.B) {
+			for b.Loop() {
+				if _, refused := auth.NewVerifier(p, nil).Check(b.Context(), http.Header{"Authorization": {"Bearer " + text}}, start); refused != nil {
+					b.Fatal(refused)
+				}
+			}
+		})
+		b.Run(algorithm+"/again", func(b *testing.B) {
 			for b.Loop() {
 				if _, refused := v.Check(b.Context(), http.Header{"Authorization": {"Bearer " + text}}, start); refused != nil {
 					b.Fatal(refused)

@@ -57,7 +57,8 @@ type ClaimHeader struct {
 // Verifier checks tokens by keys that change. Safe for concurrent use.
 type Verifier struct {
 	*JWT
-	keys keys
+	keys     keys
+	verified verified
 }
 
 // NewVerifier begins to look for keys where they are at an address. results counts the looks by how they ended.
@@ -111,22 +112,29 @@ func (v *Verifier) read(ctx context.Context, text string, now time.Time) (*jwt.C
 	if len(text) > maxToken {
 		return nil, nil, v.refuse("the token is longer than " + strconv.Itoa(maxToken) + " bytes")
 	}
-	token, err := jwt.ParseSigned(text, v.Algorithms)
-	if err != nil || len(token.Headers) != 1 {
-		return nil, nil, v.refuse("the token is none, or is signed by an algorithm that is not allowed here")
+	known := v.verified.get(text)
+	var parsed *jwt.JSONWebToken
+	if known == nil {
+		var err error
+		parsed, err = jwt.ParseSigned(text, v.Algorithms)
+		if err != nil || len(parsed.Headers) != 1 {
+			return nil, nil, v.refuse("the token is none, or is signed by an algorithm that is not allowed here")
+		}
+		known = &token{kid: parsed.Headers[0].KeyID, algorithm: parsed.Headers[0].Algorithm}
 	}
-	head := token.Headers[0]
-	key, err := v.keys.find(ctx, head.KeyID, head.Algorithm)
+	key, err := v.keys.find(ctx, known.kid, known.algorithm)
 	if err != nil {
 		if errors.Is(err, errNoKeys) {
 			return nil, nil, &Refusal{Problem: problem.Unavailable("the keys that tokens are checked with cannot be had now")}
 		}
 		return nil, nil, v.refuse("the token is signed by a key that is not known")
 	}
-	claims, all := &jwt.Claims{}, map[string]any{}
-	if err := token.Claims(key.Key, claims, &all); err != nil {
-		return nil, nil, v.refuse("the token's signature or content is wrong")
+	if known.key != key {
+		if known, err = v.verify(text, parsed, key); err != nil {
+			return nil, nil, v.refuse("the token's signature or content is wrong")
+		}
 	}
+	claims, all := known.claims, known.all
 	if claims.Expiry == nil {
 		return nil, nil, v.refuse("the token has no exp")
 	}
@@ -143,6 +151,22 @@ func (v *Verifier) read(ctx context.Context, text string, now time.Time) (*jwt.C
 	default:
 		return nil, nil, v.refuse("the token is not valid yet")
 	}
+}
+
+// verify checks a token's signature, and remembers it. parsed is nil where it was read before.
+func (v *Verifier) verify(text string, parsed *jwt.JSONWebToken, key *jose.JSONWebKey) (*token, error) {
+	if parsed == nil {
+		var err error
+		if parsed, err = jwt.ParseSigned(text, v.Algorithms); err != nil {
+			return nil, err
+		}
+	}
+	t := &token{kid: parsed.Headers[0].KeyID, algorithm: parsed.Headers[0].Algorithm, key: key, claims: &jwt.Claims{}, all: map[string]any{}}
+	if err := parsed.Claims(key.Key, t.claims, &t.all); err != nil {
+		return nil, err
+	}
+	v.verified.keep(text, t)
+	return t, nil
 }
 
 func (v *Verifier) refuse(detail string) *Refusal {
