@@ -129,10 +129,14 @@ def known(load: Load, *, noise: bool, reach_s: float) -> Issued:
     rates = load.rates_rps if noise else load.intensity_rps
     # As far to both sides as the next horizon: what lies between two of them is never above both.
     around = np.pad(rates, KNOWN_EVERY_S, mode="edge")
-    highest = np.lib.stride_tricks.sliding_window_view(around, 2 * KNOWN_EVERY_S + 1).max(axis=1)
-    horizons = np.arange(0, int(reach_s) + KNOWN_EVERY_S, KNOWN_EVERY_S)
-    starts = np.arange(0, len(rates), KNOWN_EVERY_S)
-    ahead = highest[np.minimum(starts[:, None] + horizons[None, :], len(rates) - 1)]
+    windows = np.lib.stride_tricks.sliding_window_view(around, 2 * KNOWN_EVERY_S + 1)
+    # Beyond the end of the load its last second goes on.
+    highest = np.append(windows[::KNOWN_EVERY_S].max(axis=1), windows[-1].max())
+    starts, steps = np.arange(len(highest) - 1), np.arange(-(-int(reach_s) // KNOWN_EVERY_S) + 1)
+    ahead = highest[np.minimum(starts[:, None] + steps, len(starts))]
     spread = np.zeros_like(ahead) if noise else np.sqrt(load.dispersion * ahead / load.bin_s)
-    told = np.maximum(ahead[:, :, None] + spread[:, :, None] * _Z[None, None, :], 0.0)
-    return Issued(KNOWN_EVERY_S, KNOWN_EVERY_S, tuple(map(float, horizons)), told.astype(np.float32))
+    # One quantile at a time: of a long load all of them in double precision are most of the memory that a run takes.
+    told = np.empty((*ahead.shape, len(_Z)), dtype=np.float32)
+    for at, z in enumerate(_Z):
+        told[:, :, at] = np.maximum(ahead + spread * z, 0.0)
+    return Issued(KNOWN_EVERY_S, KNOWN_EVERY_S, tuple((steps * float(KNOWN_EVERY_S)).tolist()), told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,8 @@ def needed(load: Load, server: Server, bounds: Bounds) -> Ints:
 
 def measure(run: Run, load: Load, server: Server, bounds: Bounds) -> dict[str, Any]:
     """The FIGURES of a run, rounded to what they are worth."""
-    followed = elasticity(needed(load, server, bounds), run.ready.astype(np.int64), 1.0)
+    need = needed(load, server, bounds)
+    followed = elasticity(need, run.ready.astype(np.int64), 1.0)
     hours = len(run.ready) / 3600
     answered, shed, late = (
         float(run.series[:, column].sum(dtype=np.float64)) for column in (ANSWERED, SHED, LATE)
@@ -60,20 +62,25 @@ def measure(run: Run, load: Load, server: Server, bounds: Bounds) -> dict[str, A
         "p95_ms": p95,
         "p99_ms": p99,
         "slo_violation": round((shed + late) / sent, 6) if sent else 0.0,
-        HOURS: _hours(run, needed(load, server, bounds)),
+        HOURS: _hours(run, need),
     }
 
 
 def _hours(run: Run, need: Ints) -> list[list[int]]:
-    have = run.ready.astype(np.int64)
-    missed = run.series[:, SHED].astype(np.float64) + run.series[:, LATE]
-    sent = run.series[:, SHED].astype(np.float64) + run.series[:, ANSWERED]
-    each: tuple[NDArray[Any], ...] = (
-        np.ones_like(have), have < need, np.maximum(have - need, 0), have, missed, sent
-    )  # fmt: skip
-    begins = np.arange(0, len(have), 3600)
-    sums = [np.add.reduceat(one, begins, dtype=np.float64) for one in each]
+    begins = np.arange(0, len(need), 3600)
+    sums = [np.add.reduceat(one, begins, dtype=np.float64) for one in _by_second(run, need)]
     return [[round(float(value)) for value in hour] for hour in zip(*sums, strict=True)]
+
+
+def _by_second(run: Run, need: Ints) -> Iterator[NDArray[Any]]:
+    """What hours are summed up of, one after the other: together they would take more memory than the run."""
+    have = run.ready
+    yield np.ones_like(have)
+    yield have < need
+    yield np.maximum(have - need, 0)
+    yield have
+    for column in (LATE, ANSWERED):
+        yield run.series[:, SHED].astype(np.float64) + run.series[:, column]
 
 
 def percentile_ms(histogram: Ints, percent: float) -> float | None:
