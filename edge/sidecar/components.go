@@ -22,6 +22,7 @@ import (
 	"github.com/dapr/dapr/pkg/runtime/registry"
 
 	"github.com/foremesh/foremesh/edge/sidecar/addressbook"
+	"github.com/foremesh/foremesh/edge/sidecar/consul"
 	"github.com/foremesh/foremesh/edge/sidecar/etcd"
 )
 
@@ -39,6 +40,7 @@ func components() *registry.Options {
 	configuration.DefaultRegistry.Logger = contrib
 	configuration.DefaultRegistry.RegisterComponent(configurationredis.NewRedisConfigurationStore, "redis")
 	configuration.DefaultRegistry.RegisterComponent(etcd.New, etcd.Name)
+	configuration.DefaultRegistry.RegisterComponent(consul.New, consul.Name)
 
 	secretstores.DefaultRegistry.Logger = contrib
 	secretstores.DefaultRegistry.RegisterComponent(secretfile.NewLocalSecretStore, "local.file")

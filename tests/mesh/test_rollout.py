@@ -128,6 +128,7 @@ class Site:
             NAMESPACE="default", DAPR_HOST_IP="127.0.0.1", DAPR_API_TOKEN="to-sidecar", APP_API_TOKEN="from-sidecar",
             FOREMESH_SECRETS_FILE=str(self.folder / "secrets.json"),
             FOREMESH_REDIS_HOST=f"127.0.0.1:{self.port('store')}",
+            FOREMESH_CONSUL_ENDPOINTS=f"http://127.0.0.1:{self.port('store')}",
             FOREMESH_ETCD_ENDPOINTS=f"http://127.0.0.1:{self.port('store')}",
         )  # fmt: skip
 
@@ -268,14 +269,67 @@ class Etcd:
         assert self.call("deleterange", key="/foremesh/answers") == 200
 
 
+@dataclass
+class Consul:
+    """The store of `components/other/releases-consul.yaml`, on a real Consul; Debian packages none."""
+
+    site: Site
+    component = REPO / "components/other/releases-consul.yaml"
+    interval_after_kill = "1h"
+
+    def start(self) -> None:
+        server = shutil.which("consul")
+        if server is None:
+            pytest.skip("consul is not on PATH")
+        ports = {"dns": -1, "grpc": -1, "grpc_tls": -1, "serf_wan": -1, "http": self.site.port("store")}
+        ports |= {"server": self.site.port("peer"), "serf_lan": self.site.port("peer") + 1}
+        config = self.site.folder / "consul.json"
+        config.write_text(
+            json.dumps(
+                {
+                    "server": True,
+                    "bootstrap_expect": 1,
+                    "bind_addr": "127.0.0.1",
+                    "client_addr": "127.0.0.1",
+                    "ports": ports,
+                    "data_dir": str(self.site.folder / "consul"),
+                    "disable_update_check": True,
+                    "connect": {"enabled": False},
+                    "performance": {"raft_multiplier": 1},
+                }
+            )
+        )
+        self.site.start("store", server, "agent", "-config-file", str(config))
+        until(lambda: self.call("PUT", "elsewhere", "x") == 200, 20, "Consul answers")
+
+    def call(self, method: str, key: str, value: str = "") -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.site.port("store"), timeout=5)
+        try:
+            connection.request(method, f"/v1/kv/{key}", value)
+            return connection.getresponse().status
+        except OSError:
+            return 0
+        finally:
+            connection.close()
+
+    def put(self, value: str) -> None:
+        assert self.call("PUT", "foremesh/answers", value) == 200
+
+    def delete(self) -> None:
+        assert self.call("DELETE", "foremesh/answers") == 200
+
+
+STORES = [Redis, Etcd, Consul]
+
+
 def effective_within(here: Site, v1: int, v2: int, seconds: float, what: str) -> None:
     want = {"answers-v1": v1, "answers-v2": v2}
     until(lambda: here.rollout()["weights"] == want, seconds, f"{what}: {here.status()}")
 
 
-@pytest.mark.parametrize("kind", [Redis, Etcd])
+@pytest.mark.parametrize("kind", STORES)
 def test_a_change_counts_within_a_second(
-    tmp_path: Path, variants: tuple[int, int], record_property: Any, kind: type[Redis | Etcd]
+    tmp_path: Path, variants: tuple[int, int], record_property: Any, kind: type[Redis | Etcd | Consul]
 ) -> None:
     first, second = map(str, variants)
     with site(tmp_path) as here:
@@ -308,9 +362,9 @@ def test_a_change_counts_within_a_second(
         effective_within(here, 1, 0, 1.0, "a key that is gone leaves the weights of the file")
 
 
-@pytest.mark.parametrize("kind", [Redis, Etcd])
+@pytest.mark.parametrize("kind", STORES)
 def test_a_new_sidecar_and_a_new_store_are_asked_again(
-    tmp_path: Path, variants: tuple[int, int], kind: type[Redis | Etcd]
+    tmp_path: Path, variants: tuple[int, int], kind: type[Redis | Etcd | Consul]
 ) -> None:
     with site(tmp_path) as here:
         store = kind(here)

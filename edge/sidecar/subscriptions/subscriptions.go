@@ -4,6 +4,7 @@ package subscriptions
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -47,7 +48,7 @@ type Subscription struct {
 	id      string
 	handler configuration.UpdateHandler
 	log     logger.Logger
-	seen    map[string]string // key to version
+	seen    map[string][sha256.Size]byte // what each key was last
 
 	mu      sync.Mutex
 	pending map[string]*configuration.Item // the last of each key that was not told yet
@@ -57,11 +58,11 @@ type Subscription struct {
 // Begin makes a subscription of one that has seen these items, at this revision.
 func (s *Set) Begin(keys []string, items map[string]*configuration.Item, revision int64, handler configuration.UpdateHandler) (string, error) {
 	made := &Subscription{
-		Keys: keys, Revision: revision, id: uuid.NewString(), handler: handler, log: s.Log, seen: map[string]string{},
+		Keys: keys, Revision: revision, id: uuid.NewString(), handler: handler, log: s.Log, seen: map[string][sha256.Size]byte{},
 		pending: map[string]*configuration.Item{}, wake: make(chan struct{}, 1),
 	}
 	for key, item := range items {
-		made.seen[key] = item.Version
+		made.seen[key] = fingerprint(item)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,10 +109,15 @@ func (s *Set) Close() {
 
 // Changed notes what a key has become.
 func (s *Subscription) Changed(key string, item *configuration.Item) {
-	if s.follows(key) && s.seen[key] != item.Version {
-		s.seen[key] = item.Version
+	if s.follows(key) && s.seen[key] != fingerprint(item) {
+		s.seen[key] = fingerprint(item)
 		s.add(key, item)
 	}
+}
+
+// fingerprint tells items apart. The value is part of it: a store that begins anew gives the same versions again.
+func fingerprint(item *configuration.Item) [sha256.Size]byte {
+	return sha256.Sum256([]byte(item.Version + "\n" + item.Value))
 }
 
 // Gone notes that a key has been deleted, at this version.
