@@ -113,14 +113,14 @@ class Site:
         finally:
             connection.close()
 
-    def sidecar(self, component: Path) -> None:
+    def sidecar(self, component: Path, app_id: str = "gateway") -> None:
         blocks = self.folder / "blocks"
         blocks.mkdir(exist_ok=True)
         for file in (component, REPO / "components/blocks/secrets.yaml"):
             shutil.copy(file, blocks)
         write_secret(self.folder / "secrets.json", json.dumps({"redis-password": PASSWORD}))
         self.start(
-            "sidecar", str(tools.built(tools.SIDECAR)), "--app-id", "gateway", "--app-port", str(self.port("private")),
+            "sidecar", str(tools.built(tools.SIDECAR)), "--app-id", app_id, "--app-port", str(self.port("private")),
             "--dapr-listen-addresses", "127.0.0.1", "--dapr-http-port", str(self.port("dapr")),
             "--dapr-grpc-port", str(self.port("grpc")), "--dapr-internal-grpc-port", str(self.port("internal")),
             "--dapr-internal-grpc-listen-address", "127.0.0.1", "--metrics-port", str(self.port("metrics")),
@@ -406,3 +406,31 @@ def test_a_push_is_the_sidecars_alone(tmp_path: Path, variants: tuple[int, int])
                 here.ask(here.port("public"), method, path, dapr_api_token="from-sidecar")[1] != ""
             )  # a route's
         assert here.rollout()["weights"] == {"answers-v1": 1, "answers-v2": 0}
+
+
+@pytest.mark.parametrize("kind", STORES)
+@pytest.mark.parametrize("app_id", ["gateway", "routing"])
+def test_the_store_is_the_gateways_alone(
+    tmp_path: Path, variants: tuple[int, int], app_id: str, kind: type[Redis | Etcd | Consul]
+) -> None:
+    with site(tmp_path) as here:
+        store = kind(here)
+        store.start()
+        store.put(weights(1, 1))
+        here.gateway(*variants, interval="1h")
+        here.sidecar(store.component, app_id)
+        path = "/v1.0/configuration/releases?key=answers"
+
+        def read() -> tuple[int, str]:
+            return here.ask(here.port("dapr"), "GET", path, dapr_api_token="to-sidecar")
+
+        until(lambda: read()[0] != 0, 20, "the sidecar answers")
+        if app_id == "gateway":
+            until(
+                lambda: read()[0] == 200 and "answers-v2" in read()[1], 10, "the gateway's sidecar reads it"
+            )
+        else:
+            status, text = read()
+            assert status == 500 and "ERR_CONFIGURATION_STORE_NOT_CONFIGURED" in text, text
+            assert here.rollout()["weights"] == {"answers-v1": 1, "answers-v2": 0}
+        assert here.ask(here.port("dapr"), "GET", path)[0] == 401

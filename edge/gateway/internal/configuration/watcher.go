@@ -197,7 +197,9 @@ func (s *store) look(ctx context.Context, told bool) error {
 	}
 	found, err := s.read(ctx)
 	if err != nil {
-		s.leave()
+		if ctx.Err() == nil { // otherwise somebody waits for the end, and it is left afterwards
+			s.leave()
+		}
 		return err
 	}
 	missed := false

@@ -102,3 +102,18 @@ func TestAReloadKeepsWhatTheStoreSaid(t *testing.T) {
 		t.Error("a Rollout that no rule has is still there")
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	f.Add(`{"weights": {"v1": 95, "v2": 5}, "revision": "2"}`)
+	f.Add(`{"weights": {"v1": -1}}`)
+	f.Add(`{"weights": {"v1": 1e3}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		weights, err := parse(text, []string{"v1", "v2"})
+		switch {
+		case err != nil && len(err.Error()) > 2000:
+			t.Errorf("%d characters to say what is wrong", len(err.Error()))
+		case err == nil && (len(weights) != 2 || min(weights[0], weights[1]) < 0 || max(weights[0], weights[1]) > MaxWeight || weights[0]+weights[1] == 0):
+			t.Errorf("%q became %v", text, weights)
+		}
+	})
+}
