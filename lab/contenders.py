@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Literal
 
 from lab.bad_input import BadInput
-from services.autoscaler.policies import Hpa, Keda, Kpa, Persistence, Policy, Predictive, Trend
+from services.autoscaler.policies import (
+    Hpa,
+    Keda,
+    Kpa,
+    Persistence,
+    Policy,
+    PolicyOptions,
+    Predictive,
+    Trend,
+)
 from services.autoscaler.policies.foresight import Foresight
 from services.autoscaler.policies.newsvendor import quantile_of
 
@@ -28,8 +37,8 @@ Told = Literal["nothing", "forecast", "intensity", "load"]
 class Contender:
     """A policy by name. knob: what its one setting is called; default: its value; sweep: the values of a front.
 
-    make: a new policy from (value, seconds in a tick, age in seconds beyond which a forecast isn't used). unset: what
-    rows say where the value is NaN: one that is yet to be chosen, or that the policy finds for itself.
+    make: a new policy of a value, and of what all policies are told of tick, forecasts and SLO. unset: what rows say
+    where the value is NaN: one that is yet to be chosen, or that the policy finds for itself.
     """
 
     name: str
@@ -37,7 +46,7 @@ class Contender:
     default: float
     sweep: tuple[float, ...]
     told: Told
-    make: Callable[[float, float, float], Policy]
+    make: Callable[[float, PolicyOptions], Policy]
     unset: str = ""
 
     def setting(self, value: float) -> str:
@@ -45,26 +54,30 @@ class Contender:
         return self.unset if math.isnan(value) else f"{self.knob}={value:g}" if self.knob else ""
 
 
-def _predictive(price: float, tick_s: float, max_age_s: float) -> Policy:
-    found = None if math.isnan(price) else price
-    return Predictive(tick_s=tick_s, price=found, forecast_max_age_s=max_age_s)
+def _predictive(price: float, told: PolicyOptions) -> Policy:
+    return Predictive(
+        tick_s=told.tick_s,
+        price=None if math.isnan(price) else price,
+        slo_s=told.slo_s,
+        forecast_max_age_s=told.forecast_max_age_s,
+    )
 
 
 _ALL = (
-    Contender("hpa", "target", 0.7, TARGETS, "nothing", lambda value, tick, age: Hpa(target=value)),
+    Contender("hpa", "target", 0.7, TARGETS, "nothing", lambda value, told: Hpa(target=value)),
     # Its target is chosen on the part of the trace before the one that is judged: lab.experiment.
-    Contender("hpa-tuned", "target", math.nan, (), "nothing", lambda value, tick, age: Hpa(target=value)),
-    Contender("kpa", "target", 0.7, TARGETS, "nothing", lambda value, tick, age: Kpa(target=value)),
-    Contender("keda", "target", 0.7, TARGETS, "nothing", lambda value, tick, age: Keda(target=value)),
+    Contender("hpa-tuned", "target", math.nan, (), "nothing", lambda value, told: Hpa(target=value)),
+    Contender("kpa", "target", 0.7, TARGETS, "nothing", lambda value, told: Kpa(target=value)),
+    Contender("keda", "target", 0.7, TARGETS, "nothing", lambda value, told: Keda(target=value)),
     Contender(
         "persistence",
         "headroom",
         0.2,
         HEADROOMS,
         "nothing",
-        lambda value, tick, age: Persistence(headroom=value),
+        lambda value, told: Persistence(headroom=value),
     ),
-    Contender("trend", "headroom", 0.2, HEADROOMS, "nothing", lambda value, tick, age: Trend(headroom=value)),
+    Contender("trend", "headroom", 0.2, HEADROOMS, "nothing", lambda value, told: Trend(headroom=value)),
     Contender("predictive", "price", math.nan, PRICES, "forecast", _predictive, "price=auto"),
     Contender(
         "informed",
@@ -72,9 +85,11 @@ _ALL = (
         9.0,
         PRICES,
         "intensity",
-        lambda value, tick, age: Foresight("informed", tick_s=tick, quantile=quantile_of(value)),
+        lambda value, told: Foresight("informed", tick_s=told.tick_s, quantile=quantile_of(value)),
     ),
-    Contender("oracle", "", math.nan, (), "load", lambda value, tick, age: Foresight("oracle", tick_s=tick)),
+    Contender(
+        "oracle", "", math.nan, (), "load", lambda value, told: Foresight("oracle", tick_s=told.tick_s)
+    ),
 )
 CONTENDERS = {contender.name: contender for contender in _ALL}
 
@@ -104,7 +119,7 @@ def contender(spec: str) -> Contender:
         raise BadInput(file, "no class is named", "give a policy as ./mine.py:MyPolicy", value=name)
     knob, default, sweep = _knob(file, name)
 
-    def make(value: float, tick_s: float, max_age_s: float) -> Policy:
+    def make(value: float, _: PolicyOptions) -> Policy:
         made: Policy = _class(file, name)(**({knob: value} if knob else {}))
         return made
 

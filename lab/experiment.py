@@ -20,7 +20,7 @@ from lab.measures import FIGURES, measure, needed
 from lab.server import Server
 from lab.simulator import Bounds, Hold, Run, simulate
 from lab.trace import Trace, read_trace
-from services.autoscaler.policies import Policy
+from services.autoscaler.policies import Policy, PolicyOptions
 from services.predictor.served import served
 
 MEAN_REPLICAS = 20.0
@@ -71,6 +71,15 @@ class Experiment:
             raise ValueError(f"--scale {self.scale:g}: give a factor above zero, or leave it out")
         if self.last > self.until:
             raise ValueError(f"--last {self.last:g} of a trace is more than there is --until {self.until:g}")
+
+    @property
+    def options(self) -> PolicyOptions:
+        """What every policy is told."""
+        return PolicyOptions(
+            tick_s=self.tick_s,
+            slo_s=self.server.slo_s,
+            forecast_max_age_s=self.forecast_every_s + 3 * self.tick_s,
+        )
 
     def settings(self) -> Iterator[Setting]:
         """Every run that is asked for, those of one load next to each other."""
@@ -157,7 +166,7 @@ def run_once(
     at = scene(experiment, setting.trace, setting.seed)
     of = contender(setting.policy)
     starts = replace(experiment.starts, delay_s=setting.start_delay_s)
-    policy = of.make(setting.value, experiment.tick_s, experiment.forecast_every_s + 3 * experiment.tick_s)
+    policy = of.make(setting.value, experiment.options)
     return _simulated(experiment, policy, of, at, starts, forecasts, hold, witness)
 
 
@@ -261,7 +270,7 @@ def tuned_target(experiment: Experiment, path: str, start_delay_s: float) -> flo
     of = CONTENDERS["hpa"]
     figures: dict[float, dict[str, Any]] = {}
     for target in np.round(np.arange(TARGETS[0], TARGETS[-1] + 0.01, 0.05), 2).tolist():
-        policy = of.make(target, experiment.tick_s, math.inf)
+        policy = of.make(target, experiment.options)
         run = _simulated(experiment, policy, of, at, starts, None)
         figures[target] = measure(run, at.load, experiment.server, at.bounds)
     kept = [target for target, found in figures.items() if found["slo_violation"] <= TUNED_SLO]

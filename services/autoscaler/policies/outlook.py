@@ -149,22 +149,24 @@ class Outlook:
         self._said = np.zeros(HORIZONS)
         self._high = np.zeros((len(quantiles), HORIZONS))
 
-    def hear(self, observation: Observation) -> None:
-        """Take in the seconds since the last call; to be called at each tick, whatever is decided."""
+    def hear(self, observation: Observation) -> float | None:
+        """Take in the seconds since the last call; to be called at each tick, whatever is decided. Returns their rate,
+        requests per second; None where there is none to go on by."""
         pause = observation.now - self._heard_at
         if not 0 <= pause <= LONGEST_PAUSE_S:
             self._begin(observation)
-            return
+            return None
         seconds = round(pause)
         rate = observation.rate(seconds) if seconds else None
         if rate is None:
-            return
+            return None
         outcome = observation.rate(OUTCOME_S)
         self._heard_at = observation.now
         advance(
             self._state, observation.now, float(seconds), rate, math.nan if outcome is None else outcome,
             observation.capacity_rps or LEAST_RPS,
         )  # fmt: skip
+        return rate
 
     def _begin(self, observation: Observation) -> None:
         """Begin with the seconds that are known; what waits for an outcome will not see it."""

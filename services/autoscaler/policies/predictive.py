@@ -7,7 +7,6 @@ the one that beats Kubernetes' HPA on this very load (yardstick.py).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import GAP_S, ForecastView, Observation
@@ -40,12 +39,7 @@ _HOT = 1.1  # HPA's tolerance above the target, here for the measured CPU
 _HOT_TICKS = 2
 
 
-class _Instant(NamedTuple):
-    """The load at one time: seconds from now, and requests per second, as expected and at the quantile."""
-
-    ahead_s: float
-    rate_rps: float
-    high_rps: float
+_AHEAD = "{:.0f} req/s are expected in {:.0f} s, q{:.3g} is {:.0f} req/s; a replica serves {:.0f} req/s at {:.0f} %"
 
 
 class Predictive:
@@ -88,16 +82,17 @@ class Predictive:
         self._quantiles = tuple(quantile_of(each) for each in (LADDER if price is None else (price,)))
         self._outlook = Outlook(tick_s=tick_s, quantiles=self._quantiles)
         self._burstiness = Burstiness(tick_s)
-        self._at_lead: _Instant | None = None
-        self._ordered: _Instant | None = None
+        # At the lead, the quantile of the load and what is expected, requests per second: at this tick, and as far as
+        # it is worth an order.
+        self._at_lead: tuple[float, float] | None = None
+        self._ordered: tuple[float, float] | None = None
         self._descent = Descent(target_utilisation, longest_pause_s=FRESH_TICKS * tick_s)
         self._hot_ticks = 0
 
     def decide(self, observation: Observation) -> Decision:
         """Weigh the load to come, the last seconds, backlog and measured CPU; the highest need decides."""
         current = observation.wanted
-        self._outlook.hear(observation)
-        self._burstiness.hear(observation)
+        self._burstiness.hear(self._outlook.hear(observation))
         hot = self._heat(observation)
         if observation.outage:
             self._descent.forget()
@@ -120,14 +115,15 @@ class Predictive:
             text = "no start of a replica was measured yet, assuming {:.0f} s"
             remarks.append(Reason("start-delay-unknown", text, (UNKNOWN_START_DELAY_S,)))
         floor = reactive_floor(observation, utilisation=share, lead_s=lead_s)
-        needs = [need for need in (ahead, floor, hot) if need is not None]
-        if not needs:
+        top = _higher(_higher(ahead, floor), hot)
+        if top is None:
             self._descent.forget()
             reason = Reason("no-capacity", "the capacity of a replica is not known, holding {}", (current,))
             return self._answer(observation, current, None, None, reason, *remarks)
         # The CPU's share says how hot the replicas are and not how much load there is.
-        demand = max((need.rate_rps for need in (ahead, floor) if need is not None), default=None)
-        top = self._within_slo(observation, max(needs, key=lambda need: need.replicas))
+        loud = _higher(ahead, floor)
+        demand = None if loud is None else loud.rate_rps
+        top = self._within_slo(observation, top)
         raw = math.ceil(top.replicas - 1e-9)
         need = observation.bounded(raw)
         why = Reason(top.reason.code, top.reason.template + " -> {}", (*top.reason.values, raw))
@@ -160,35 +156,31 @@ class Predictive:
             return None
         each = capacity * self._target
         quantile, high_rps = self._quantiles[0], expected.high_rps[0]
-        if self._yardstick is not None:
-            self._yardstick.live(observation, self._delay_s(observation))
+        yardstick = self._yardstick
+        if yardstick is not None:
+            yardstick.live(observation, self._delay_s(observation))
             if expected.sampled:
                 heard = last_seconds(observation, lead_s)
                 floor_rps = 0.0 if heard is None else heard.rate_rps
-                self._yardstick.judge(observation, expected.high_rps, floor_rps, each, lead_s)
-            quantile, high_rps = quantile_of(self._yardstick.price), self._yardstick.mixed(expected.high_rps)
-        instants = list(map(_Instant, expected.ahead_s, expected.rates_rps, high_rps))
-        self._ordered = ordered = self._worth_ordering(instants[-1])
-        kept = max(instants, key=lambda one: one.high_rps)
-        replicas, decisive = ordered.high_rps / each, ordered
-        if kept.high_rps > ordered.high_rps:
+                yardstick.judge(observation, expected.high_rps, floor_rps, each, lead_s)
+            quantile, high_rps = yardstick.quantile, yardstick.mixed(expected.high_rps)
+        self._ordered = self._worth_ordering(high_rps[-1], expected.rates_rps[-1], lead_s)
+        ordered_rps, rate_rps = self._ordered
+        replicas, ahead_s, kept_rps = ordered_rps / each, lead_s, max(high_rps)
+        if kept_rps > ordered_rps:
             # What is needed before a replica ordered now would serve is a reason to keep, and none to order.
-            replicas, decisive = max(replicas, min(kept.high_rps / each, observation.wanted)), kept
-        text = (
-            "{:.0f} req/s are expected in {:.0f} s, q{:.3g} is {:.0f} req/s; "
-            "a replica serves {:.0f} req/s at {:.0f} %"
-        )
-        values = (
-            decisive.rate_rps, decisive.ahead_s, quantile, decisive.high_rps, each, self._target * 100
-        )  # fmt: skip
-        return Need(replicas, decisive.high_rps, Reason("forecast", text, values))
+            replicas = max(replicas, min(kept_rps / each, observation.wanted))
+            at = high_rps.index(kept_rps)
+            ordered_rps, rate_rps, ahead_s = kept_rps, expected.rates_rps[at], expected.ahead_s[at]
+        values = (rate_rps, ahead_s, quantile, ordered_rps, each, self._target * 100)
+        return Need(replicas, ordered_rps, Reason("forecast", _AHEAD, values))
 
-    def _worth_ordering(self, at_lead: _Instant) -> _Instant:
+    def _worth_ordering(self, high_rps: float, rate_rps: float, lead_s: float) -> tuple[float, float]:
         """What is expected at the lead; where there is time for a second look, no more than was at the last tick."""
-        before, self._at_lead = self._at_lead, at_lead
-        if before is None or at_lead.ahead_s <= CONFIRMED_BEYOND_TICKS * self._tick_s:
-            return at_lead
-        return min(before, at_lead, key=lambda one: one.high_rps)
+        before, self._at_lead = self._at_lead, (high_rps, rate_rps)
+        if before is None or lead_s <= CONFIRMED_BEYOND_TICKS * self._tick_s:
+            return self._at_lead
+        return min(before, self._at_lead)
 
     def _within_slo(self, observation: Observation, top: Need) -> Need:
         """`top`, or more where requests would wait too long at the load that is expected."""
@@ -196,7 +188,7 @@ class Predictive:
         least = math.ceil(top.replicas - 1e-9)
         if capacity is None or ordered is None or least < 1:
             return top
-        rate, variance = ordered.rate_rps, self._burstiness.variance
+        rate, variance = ordered[1], self._burstiness.variance
         replicas = replicas_for(rate, capacity, self._slo_s, variance, least, observation.max_replicas)
         if replicas <= least:
             return top
@@ -236,3 +228,10 @@ class Predictive:
             self.name, observation, wanted, demand, *reasons, *out_of_bounds(observation, wanted),
             queue_bound=self._queue_bound, forecast_rps=None if ahead is None else ahead.rate_rps,
         )  # fmt: skip
+
+
+def _higher(one: Need | None, other: Need | None) -> Need | None:
+    """The one of two that asks for more replicas; of equal ones the first."""
+    if one is None or other is None:
+        return one or other
+    return other if other.replicas > one.replicas else one

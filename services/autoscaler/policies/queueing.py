@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from services.autoscaler.observation import Observation
-
 BEYOND = 0.01
 """Share of requests that may take longer than the SLO."""
 
@@ -22,6 +20,7 @@ SERVICE_VARIANCE = 0.25
 MOST_VARIANCE = 25.0
 """Squared coefficient of variation of the time between arrivals that is believed, at most."""
 
+_CERTAIN = -math.log(BEYOND)
 _FADE_S = 120.0
 _WILDEST = 10.0  # times the variance that is known
 _BISECTIONS = 20
@@ -32,26 +31,23 @@ class Burstiness:
 
     def __init__(self, tick_s: float) -> None:
         """tick_s: seconds between two calls."""
-        self._tick_s = max(1, round(tick_s))
-        self._weight = min(1.0, self._tick_s / _FADE_S)
+        self._tick_s = tick_s
+        self._weight = min(1.0, tick_s / _FADE_S)
         self._last: float | None = None
         self._variance = 0.0
         self._mean = 0.0
 
-    def hear(self, observation: Observation) -> None:
-        """Take in the seconds of a tick; seconds that are not known teach nothing."""
-        counts = observation.known(self._tick_s)
-        if len(counts) < self._tick_s:
-            self._last = None
+    def hear(self, rate_rps: float | None) -> None:
+        """Take in the rate of a tick; one that is not known teaches nothing."""
+        last, self._last = self._last, rate_rps
+        if rate_rps is None or last is None:
             return
-        count = float(sum(counts))
-        if self._last is not None:
-            # Half of the squared step from one count to the next: a load that rises steadily is not bursty, and one
-            # that jumps to another level now and then is hardly so.
-            step = min((count - self._last) ** 2 / 2, _WILDEST * max(self._variance, self._mean, 1.0))
-            self._variance += self._weight * (step - self._variance)
-            self._mean += self._weight * (count - self._mean)
-        self._last = count
+        # Half of the squared step from one count to the next: a load that rises steadily is not bursty, and one
+        # that jumps to another level now and then is hardly so.
+        step = (rate_rps - last) * self._tick_s
+        most = _WILDEST * max(self._variance, self._mean, 1.0)
+        self._variance += self._weight * (min(step * step / 2, most) - self._variance)
+        self._mean += self._weight * (rate_rps * self._tick_s - self._mean)
 
     @property
     def variance(self) -> float:
@@ -69,12 +65,14 @@ def replicas_for(
     capacity_rps: requests per second that keep one replica busy all the time, one after the other. variance: see
     Burstiness. An SLO that one request alone can't keep asks for nothing.
     """
-    if slo_s * capacity_rps <= 1.0:
+    patience = slo_s * capacity_rps - 1.0
+    if patience <= 0.0:
         return least
+    spread, busy = (variance + SERVICE_VARIANCE) / 2, rate_rps / capacity_rps
+    if (least - busy) * patience >= _CERTAIN * spread:
+        return least  # even if everybody had to wait
     # In steps, so that what was found once need not be found again at each tick.
-    patience = _stepped(slo_s * capacity_rps - 1.0)
-    spread = _stepped((variance + SERVICE_VARIANCE) / 2)
-    busy = rate_rps / capacity_rps
+    patience, spread = _stepped(patience), _stepped(spread)
     replicas = max(least, math.ceil(busy))
     while replicas < most and busy > most_busy(replicas, patience, spread):
         replicas += 1

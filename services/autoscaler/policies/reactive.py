@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 from services.autoscaler.decision import Reason
@@ -68,7 +69,7 @@ class Heard(NamedTuple):
 
 def last_seconds(observation: Observation, lead_s: float) -> Heard | None:
     """The higher of the mean of the last seconds and of a burst within them; None where nothing is known."""
-    recent_s, burst_s = _within(lead_s / 2, _RECENT_S), _within(lead_s / 6, _BURST_S)
+    recent_s, burst_s = windows(lead_s)
     recent = observation.rate(recent_s)
     if recent is None:
         return None
@@ -81,6 +82,12 @@ def burst_rate(observation: Observation, seconds: int) -> float:
     counts = observation.known(seconds)
     total = sum(counts)
     return max(0.0, total - _BEYOND_CHANCE * math.sqrt(total)) / len(counts) if counts else 0.0
+
+
+@lru_cache(maxsize=64)
+def windows(lead_s: float) -> tuple[int, int]:
+    """Seconds of the mean and of a burst that are worth an order, see reactive_floor."""
+    return _within(lead_s / 2, _RECENT_S), _within(lead_s / 6, _BURST_S)
 
 
 def _within(seconds: float, bounds: tuple[int, int]) -> int:

@@ -18,6 +18,7 @@ from services.autoscaler.decision import Reason
 from services.autoscaler.observation import Observation
 from services.autoscaler.policies.behaviour import SYNC_S
 from services.autoscaler.policies.hpa import Hpa
+from services.autoscaler.policies.newsvendor import quantile_of
 
 Floats = NDArray[np.float64]
 Record = NDArray[np.void]
@@ -32,6 +33,9 @@ FIRST_PRICE = 80.0
 
 FEWEST = 100
 """Samples before the price is chosen: ten minutes."""
+
+CHOOSE_EVERY = 10
+"""Samples between two looks at which price it should be: a minute."""
 
 MEMORY = 600.0
 """Samples after which one counts 1/e: an hour."""
@@ -84,16 +88,19 @@ class Shadow:
 
     def live(self, observation: Observation, start_delay_s: float) -> None:
         """Go on to this tick; it decides at its syncs and not in between."""
-        now = observation.now
+        now, starting = observation.now, self._starting
         if self._wanted is None:
             self._wanted = max(1, observation.wanted)
-        while self._starting and self._starting[0] <= now:
-            self._starting.popleft()
-        if not 0 <= now - self._synced < SYNC_S:
+        between = 0 <= now - self._synced < SYNC_S
+        if between and not (starting and starting[0] <= now):
+            return
+        while starting and starting[0] <= now:
+            starting.popleft()
+        if not between:
             self._synced = now
             self._sync(observation, start_delay_s)
-        self._ready.append((now, self._wanted - len(self._starting)))
-        while self._ready[0][0] < now - 2 * JUDGED_S:
+        self._ready.append((now, self._wanted - len(starting)))
+        while len(self._ready) > 1 and self._ready[1][0] <= now - JUDGED_S:
             self._ready.popleft()
 
     def _sync(self, observation: Observation, start_delay_s: float) -> None:
@@ -120,7 +127,8 @@ class Shadow:
 class Yardstick:
     """Lives through HPA and through every price of the ladder, and says which price is to be used.
 
-    price: that price. standing: how it stands against HPA, None until enough was seen.
+    price, quantile: that price, and the quantile of the load that it stands for. standing: how it stands against HPA,
+    None until enough was seen.
     """
 
     def __init__(self) -> None:
@@ -135,6 +143,7 @@ class Yardstick:
         self._low = min(int(place), _PRICES - 2)
         self._share = place - self._low
         self.price = math.exp(self._between(_LOGARITHMS))
+        self.quantile = quantile_of(self.price)
 
     def _between(self, values: Floats) -> float:
         return float(values[self._low] + self._share * (values[self._low + 1] - values[self._low]))
@@ -162,7 +171,8 @@ class Yardstick:
             observation.min_replicas, observation.max_replicas,
             math.nan if rate is None else rate, self._shadow.ready_at(now - JUDGED_S / 2),
         )  # fmt: skip
-        if self._totals["judged"] >= FEWEST:
+        judged = self._totals["judged"]
+        if judged >= FEWEST and judged % CHOOSE_EVERY == 0:
             self._choose()
 
     def _choose(self) -> None:
@@ -178,8 +188,11 @@ class Yardstick:
 
     def mixed(self, high_rps: list[list[float]]) -> list[float]:
         """What is asked for at each instant at the price that is used now."""
-        pairs = zip(high_rps[self._low], high_rps[self._low + 1], strict=True)
-        return [below + self._share * (above - below) for below, above in pairs]
+        share, lower = self._share, high_rps[self._low]
+        return [
+            below + share * (above - below)
+            for below, above in zip(lower, high_rps[self._low + 1], strict=True)
+        ]
 
 
 def weigh(

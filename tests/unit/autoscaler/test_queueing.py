@@ -60,7 +60,7 @@ def test_chance_a_rise_and_bursts_are_told_apart() -> None:
     def heard(counts: list[int]) -> float:
         burstiness = Burstiness(2.0)
         for at in range(2, len(counts), 2):
-            burstiness.hear(seen(at, counts[at - 2 : at]))
+            burstiness.hear(sum(counts[at - 2 : at]) / 2)
         return burstiness.variance
 
     def chance(mean: float) -> int:

@@ -10,15 +10,17 @@ import pytest
 from lab.bad_input import BadInput
 from lab.contenders import CONTENDERS, contender
 from lab.experiment import Experiment
+from lab.server import Server
+from services.autoscaler.policies import PolicyOptions
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_each_contender_is_made_at_its_default_and_over_its_sweep(name: str) -> None:
     of = contender(name)
     default = 0.7 if name == "hpa-tuned" else of.default
-    assert of.make(default, 2, 36).name in {name, "hpa"}
+    assert of.make(default, PolicyOptions()).name in {name, "hpa"}
     for value in of.sweep:
-        assert of.make(value, 2, 36) is not of.make(value, 2, 36)
+        assert of.make(value, PolicyOptions()) is not of.make(value, PolicyOptions())
         assert of.setting(value) == f"{of.knob}={value:g}"
     found = math.isnan(of.default)  # by the policy itself
     assert not of.sweep or found or of.sweep[0] <= of.default <= of.sweep[-1]
@@ -51,3 +53,7 @@ def test_the_settings_of_an_experiment_keep_runs_of_one_load_together() -> None:
     assert loads == sorted(loads)
     assert sum(one.default for one in settings) == 2 * 2 * 2 * 2
     assert Experiment.from_dict(asked.as_dict()) == asked
+
+
+def test_what_an_answer_may_take_is_told_to_the_policies() -> None:
+    assert Experiment(("x.csv",), ("predictive",), (30.0,), server=Server(slo_s=0.4)).options.slo_s == 0.4
