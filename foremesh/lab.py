@@ -157,15 +157,14 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
-    with progress_bar(console) as progress:
-        task = progress.add_task("runs")
+    with progress_bar(console, shares=True) as progress:
+        task = progress.add_task("runs", total=1.0)
+
+        def show(share: float, done: int, runs: int) -> None:
+            progress.update(task, completed=share, description=f"{done} of {runs} runs")
+
         try:
-            rows = run_all(
-                experiment,
-                out,
-                jobs=jobs or os.cpu_count() or 1,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
+            rows = run_all(experiment, out, jobs=jobs or os.cpu_count() or 1, progress=show)
         except BrokenProcessPool:
             raise Failed(
                 "a process of the run died (out of memory, or a policy that ends its process); try fewer --jobs"

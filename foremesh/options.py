@@ -64,15 +64,19 @@ def exits(verb: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def progress_bar(console: Console, *, disable: bool = False) -> Progress:
-    """How far a long work is, of how many steps, and how long it will take yet."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+def progress_bar(console: Console, *, disable: bool = False, shares: bool = False) -> Progress:
+    """How far a long work is, of how many steps, and how long it will take yet.
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+    shares: what is completed is a share of 1, and shown in percent.
+    """
+    from rich import progress  # noqa: PLC0415
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn() if shares else progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
         console=console,
         disable=disable,
+        speed_estimate_period=120.0 if shares else 30.0,
     )

@@ -18,7 +18,7 @@ from lab.foresight import Blind, Foresight, Issued, Told, issue, known
 from lab.load import Load, busiest, load, part, scale_for
 from lab.measures import FIGURES, measure, needed
 from lab.server import Server
-from lab.simulator import Bounds, Hold, Run, simulate
+from lab.simulator import Bounds, Hold, Reached, Run, simulate
 from lab.trace import Trace, read_trace
 from services.autoscaler.policies import Policy, PolicyOptions
 from services.predictor.served import served
@@ -129,8 +129,12 @@ class Scene:
     begin_with: int
 
 
+def _silent(seconds: int) -> None:
+    """Says nobody how far a run is."""
+
+
 def run_row(
-    experiment: Experiment, setting: Setting, forecasts: Issued | None
+    experiment: Experiment, setting: Setting, forecasts: Issued | None, reached: Reached = _silent
 ) -> tuple[dict[str, Any], Run | None]:
     """The row of one run, and the run. What the policy raises is the row's `error`, a traceback, and its figures are
     None, and there is no run.
@@ -148,7 +152,7 @@ def run_row(
         if setting.policy == "hpa-tuned":
             setting = replace(setting, value=tuned_target(experiment, setting.trace, setting.start_delay_s))
             row["setting"] = contender("hpa-tuned").setting(setting.value)
-        run = run_once(experiment, setting, forecasts)
+        run = run_once(experiment, setting, forecasts, reached=reached)
     except (Exception, SystemExit):
         return row | dict.fromkeys(FIGURES) | {"error": traceback.format_exc()}, None
     return row | measure(run, at.load, experiment.server, at.bounds), run
@@ -161,13 +165,14 @@ def run_once(
     *,
     hold: Hold | None = None,
     witness: int | None = None,
+    reached: Reached = _silent,
 ) -> Run:
-    """One run as it was; with `hold` and `witness` as `simulate` takes them."""
+    """One run as it was; with `hold`, `witness` and `reached` as `simulate` takes them."""
     at = scene(experiment, setting.trace, setting.seed)
     of = contender(setting.policy)
     starts = replace(experiment.starts, delay_s=setting.start_delay_s)
     policy = of.make(setting.value, experiment.options)
-    return _simulated(experiment, policy, of, at, starts, forecasts, hold, witness)
+    return _simulated(experiment, policy, of, at, starts, forecasts, hold, witness, reached)
 
 
 def _simulated(
@@ -179,6 +184,7 @@ def _simulated(
     forecasts: Issued | None,
     hold: Hold | None = None,
     witness: int | None = None,
+    reached: Reached = _silent,
 ) -> Run:
     return simulate(
         policy,
@@ -192,6 +198,7 @@ def _simulated(
         learns=of.told not in ("intensity", "load"),
         hold=hold,
         witness=witness,
+        reached=reached,
     )
 
 
@@ -205,13 +212,14 @@ def _foresight(of: Contender, load: Load, starts: Starts, forecasts: Issued | No
     return Told(known(load, noise=of.told == "load", reach_s=reach_s), load.began_at)
 
 
-def issue_forecasts(experiment: Experiment, trace: str, seed: int) -> Issued:
+def issue_forecasts(experiment: Experiment, trace: str, seed: int, reached: Reached = _silent) -> Issued:
     """What the live service's forecaster says of one load; the same for every policy and start delay."""
     return issue(
         served(),
         scene(experiment, trace, seed).load,
         step_s=experiment.step_s,
         every_s=experiment.forecast_every_s,
+        reached=reached,
     )
 
 
@@ -243,6 +251,13 @@ def judged(experiment: Experiment, trace: Trace) -> tuple[int, int]:
     """The bins [a, b) of a trace that are judged; raises ValueError where none is left."""
     bins = part(trace, experiment.until - experiment.last, experiment.until)
     return bins if experiment.days is None else busiest(trace, bins, experiment.days * 86_400)
+
+
+def seconds_of(experiment: Experiment, path: str) -> int:
+    """Seconds of a trace that are judged in each run; raises as `scene` does."""
+    trace = read(path)
+    first, stop = judged(experiment, trace)
+    return round((stop - first) * trace.bin_s)
 
 
 def scale_of(experiment: Experiment, trace: Trace) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,10 +88,12 @@ def issue(
     *,
     step_s: int,
     every_s: int,
+    reached: Callable[[int], None] = lambda seconds: None,
 ) -> Issued:
     """Ask the forecaster every `every_s` seconds, as the live service does, with windows that end at that second.
 
-    step_s: length of its steps, seconds. Before a step's worth of arrivals is known, nothing is issued.
+    step_s: length of its steps, seconds. Before a step's worth of arrivals is known, nothing is issued. reached: called
+    now and then with how many seconds of the load are done.
     """
     before = len(load.before)
     total = np.concatenate(([0], np.cumsum(np.concatenate((load.before, load.arrivals)))))
@@ -106,6 +109,7 @@ def issue(
         origins = Origins(np.diff(edges).astype(np.float64), float(step_s), nows)
         rates[at : at + len(together)] = forecaster.rates(origins)
         at += len(together)
+        reached(max(0, first + at * every_s))
         most = TAIL_STEPS  # what was before is remembered
     return Issued(every_s, float(step_s), tuple(float(h * step_s) for h in HORIZONS), rates, first)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,18 @@ import numpy as np
 from lab import measures, timeline
 from lab.bad_input import BadInput
 from lab.contenders import contender
-from lab.experiment import Experiment, Setting, issue_forecasts, judged, run_row, scale_of, scene
+from lab.experiment import (
+    Experiment,
+    Setting,
+    issue_forecasts,
+    judged,
+    run_row,
+    scale_of,
+    scene,
+    seconds_of,
+)
 from lab.foresight import Issued
+from lab.plan import Plan, told
 from lab.summary import HOURS, RESULTS
 from lab.trace import read_trace
 
@@ -30,8 +41,14 @@ EXPERIMENT, TIMELINES, FORECASTS = "experiment.json", "timelines.json", "forecas
 MOST_REQUESTS = 5e9
 """Of one run: some minutes of simulation."""
 
-Progress = Callable[[int, int], None]
-"""Called with the pieces of work that are done, and with how many there are."""
+Progress = Callable[[float, int, int], None]
+"""Called now and then with the share of the work that is done (0..1), with the runs that are done and how many there
+are."""
+
+_TOLD_EVERY_S = 0.25
+
+_DONE: list[Any] = []
+"""In a process of the pool: seconds that are done of each piece of work, shared with the process that started it."""
 
 Row = dict[str, Any]
 
@@ -87,39 +104,38 @@ def run(experiment: Experiment, out: Path, *, jobs: int, progress: Progress) -> 
     settings = list(experiment.settings())
     rows: list[Row] = [{}] * len(settings)
     hours: list[list[list[int]]] = [[]] * len(settings)
-    timelines: dict[str, Any] = {}
-    waiting: dict[tuple[str, int], list[int]] = {(one.trace, one.seed): [] for one in settings if _told(one)}
-    total, done = len(waiting) + len(settings), 0
-    progress(done, total)
+    shown: list[dict[str, Any] | None] = [None] * len(settings)
+    plan = Plan(settings, lambda trace: seconds_of(experiment, trace))
+    # A process has one core: numpy's threads would take that of another, and wait for it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Not forked: a process that has ONNX Runtime's threads can't be copied safely.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running: dict[Future[Any], tuple[str, int] | int] = {}
+    context = multiprocessing.get_context("spawn")
+    done = context.RawArray("d", len(plan.seconds))
+    running: dict[Future[Any], int] = {}
+    with ProcessPoolExecutor(jobs, context, _share, (done,)) as pool:
 
-        def start(index: int) -> None:
-            running[pool.submit(_run, experiment, settings[index], out)] = index
+        def begin() -> None:
+            while len(running) < jobs and (piece := plan.next()) is not None:
+                load = plan.load(piece)
+                future: Future[Any]
+                if load is None:
+                    future = pool.submit(_run, experiment, settings[piece], out, piece)
+                else:
+                    future = pool.submit(_forecast, experiment, *load, out, piece)
+                running[future] = piece
 
-        # Forecasts first: who doesn't need them keeps the other cores busy meanwhile.
-        for key in waiting:
-            running[pool.submit(_forecast, experiment, *key, out)] = key
-        for index, setting in enumerate(settings):
-            if _told(setting):
-                waiting[setting.trace, setting.seed].append(index)
-            else:
-                start(index)
         try:
+            begin()
             while running:
-                for finished in wait(running, return_when=FIRST_COMPLETED).done:
-                    which = running.pop(finished)
-                    result = finished.result()
-                    if isinstance(which, int):
-                        rows[which], shown = result
-                        hours[which] = rows[which].pop(measures.HOURS, [])
-                        _keep(timelines, settings[which], shown)
-                    else:
-                        for index in waiting.pop(which):
-                            start(index)
-                    done += 1
-                    progress(done, total)
+                for future in wait(running, _TOLD_EVERY_S, FIRST_COMPLETED).done:
+                    piece, result = running.pop(future), future.result()
+                    if plan.load(piece) is None:
+                        rows[piece], shown[piece] = result
+                        hours[piece] = rows[piece].pop(measures.HOURS, [])
+                    plan.finished(piece)
+                    done[piece] = plan.seconds[piece]
+                begin()
+                progress(plan.share(done), sum(map(bool, rows)), len(rows))
         except BaseException:
             # Whoever ends a long run keeps the rows that are done, and does not wait for those that are not.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -127,19 +143,26 @@ def run(experiment: Experiment, out: Path, *, jobs: int, progress: Progress) -> 
                 process.terminate()
             raise
         finally:
-            _write(out / TIMELINES, timelines)
+            _write(out / TIMELINES, _timelines(settings, shown))
             _write(out / RESULTS, [row for row in rows if row])
             _write(out / HOURS, [each for each, row in zip(hours, rows, strict=True) if row])
     return rows
 
 
-def _told(setting: Setting) -> bool:
-    return contender(setting.policy).told == "forecast"
+def _share(done: Any) -> None:
+    """In a process of the pool: keep where it says how far it is."""
+    _DONE.append(done)
 
 
-def _run(experiment: Experiment, setting: Setting, out: Path) -> tuple[Row, dict[str, Any] | None]:
-    forecasts = read_forecasts(str(out), setting.trace, setting.seed) if _told(setting) else None
-    row, run = run_row(experiment, setting, forecasts)
+def _reached(piece: int, seconds: int) -> None:
+    _DONE[0][piece] = seconds
+
+
+def _run(
+    experiment: Experiment, setting: Setting, out: Path, piece: int
+) -> tuple[Row, dict[str, Any] | None]:
+    forecasts = read_forecasts(str(out), setting.trace, setting.seed) if told(setting) else None
+    row, run = run_row(experiment, setting, forecasts, partial(_reached, piece))
     if run is None or not setting.default or setting.seed:
         return row, None
     at = scene(experiment, setting.trace, setting.seed)
@@ -148,17 +171,20 @@ def _run(experiment: Experiment, setting: Setting, out: Path) -> tuple[Row, dict
     return row, {"load": timeline.of_load(at.load, need, forecasts, setting.start_delay_s), "run": shown}
 
 
-def _keep(timelines: dict[str, Any], setting: Setting, shown: dict[str, Any] | None) -> None:
-    if shown is None:
-        return
-    trace = timelines.setdefault(Path(setting.trace).stem, {})
-    delay = trace.setdefault(f"{setting.start_delay_s:g}", {"load": {}, "policies": {}})
-    delay["load"] |= shown["load"]
-    delay["policies"][setting.policy] = shown["run"]
+def _timelines(settings: list[Setting], shown: list[dict[str, Any] | None]) -> dict[str, Any]:
+    timelines: dict[str, Any] = {}
+    for setting, of_run in zip(settings, shown, strict=True):
+        if of_run is None:
+            continue
+        trace = timelines.setdefault(Path(setting.trace).stem, {})
+        delay = trace.setdefault(f"{setting.start_delay_s:g}", {"load": {}, "policies": {}})
+        delay["load"] |= of_run["load"]
+        delay["policies"][setting.policy] = of_run["run"]
+    return timelines
 
 
-def _forecast(experiment: Experiment, trace: str, seed: int, out: Path) -> None:
-    issued = issue_forecasts(experiment, trace, seed)
+def _forecast(experiment: Experiment, trace: str, seed: int, out: Path, piece: int) -> None:
+    issued = issue_forecasts(experiment, trace, seed, partial(_reached, piece))
     np.savez(
         _forecast_file(out, trace, seed),
         every_s=issued.every_s,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,14 @@ from services.autoscaler.policies import Policy
 
 HISTORY_S = 120
 """Seconds of arrivals that an observation holds, as live."""
+
+REPORT_S = 3600
+"""Simulated seconds after which a run says how far it is."""
+
+_CUT_S = 3600
+
+Reached = Callable[[int], None]
+"""Called now and then with how many seconds of a load are done."""
 
 Replicas = NDArray[np.int32]
 
@@ -78,6 +86,7 @@ def simulate(
     warm_up_s: int = WARM_UP_S,
     hold: Hold | None = None,
     witness: int | None = None,
+    reached: Reached = lambda seconds: None,
 ) -> Run:
     """Run a policy over a load; the same arguments give the same run bit for bit.
 
@@ -90,12 +99,16 @@ def simulate(
     fleet = Fleet(starts, min(max(begin_with, bounds.least), bounds.most), load.random("starts"))
     queue = Queue(server, load.arrivals, load.gaps, load.places)
     capacity = CapacityEstimate(server.capacity_rps)
-    recent = deque(load.before[-HISTORY_S:].tolist(), maxlen=HISTORY_S)
+    seen = Arrivals(load)
     _live_through(policy, load, server, bounds, foresight, fleet, tick_s, warm_up_s)
     counts: list[tuple[int, int, int, int]] = []  # (second, wanted, ready, pods) of each change
     steady = False
     witnessed = None
+    report_at = 0
     for second in range(0, seconds, tick_s):
+        if second >= report_at:
+            reached(second)
+            report_at = second + REPORT_S
         stop = min(second + tick_s, seconds)
         moving = fleet.moving
         if moving:
@@ -106,7 +119,7 @@ def simulate(
             capacity.learn(queue.answered_rps, queue.busy, ready)
         observation = Observation(
             now=load.began_at + second,
-            arrivals=tuple(recent),
+            arrivals=seen.until(second),
             wanted=fleet.wanted,
             ready=ready,
             starting=fleet.starting if moving else 0,
@@ -135,7 +148,6 @@ def simulate(
         else:
             queue.serve(second, stop, ready)
         steady = not moving
-        recent.extend(load.arrivals[second:stop].tolist())
     wanted, ready_at, pods = _by_second(counts, seconds)
     return Run(wanted, ready_at, pods, queue.series, queue.histogram, witnessed)
 
@@ -151,11 +163,10 @@ def _live_through(
     warm_up_s: int,
 ) -> None:
     """Let a policy see the time before second 0, with replicas that come and go at once and no queue."""
-    before = load.before.tolist()
+    seen = Arrivals(load)
     wanted = fleet.wanted
-    for second in range(-(min(warm_up_s, len(before)) // tick_s) * tick_s, 0, tick_s):
-        end = len(before) + second
-        arrivals = tuple(before[max(0, end - HISTORY_S) : end])
+    for second in range(-(min(warm_up_s, len(load.before)) // tick_s) * tick_s, 0, tick_s):
+        arrivals = seen.until(second)
         window = arrivals[-CPU_WINDOW_S:]
         full = max(wanted, 1) * server.capacity_rps
         busy = min(1.0, sum(window) / len(window) / full) if window else 0.0
@@ -172,6 +183,29 @@ def _live_through(
             forecast=foresight.view(second),
         )
         wanted = observation.bounded(policy.decide(observation).wanted)
+
+
+class Arrivals:
+    """The counts of the last HISTORY_S seconds at any second of a run, cut from an hour at a time: a tuple of Python's
+    own numbers for all of a long run would take as much memory as the run itself."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._first = self._stop = 0
+        self._counts: tuple[int, ...] = ()
+
+    def until(self, second: int) -> tuple[int, ...]:
+        """Arrivals of each second before `second`, which may lie before 0; oldest first."""
+        first = max(second - HISTORY_S, -len(self._load.before))
+        if not self._first <= first <= second <= self._stop:
+            self._first, self._stop = first, min(second + _CUT_S, len(self._load.arrivals))
+            before, arrivals = self._load.before, self._load.arrivals
+            parts = (
+                before[len(before) + first :] if first < 0 else before[:0],
+                arrivals[max(first, 0) : max(self._stop, 0)],
+            )
+            self._counts = tuple(np.concatenate(parts).tolist())
+        return self._counts[first - self._first : second - self._first]
 
 
 def _by_second(counts: list[tuple[int, int, int, int]], seconds: int) -> Replicas:
