@@ -24,6 +24,7 @@ const (
 	slots  = 30  // of a window
 	bounds = 144 // of latencies, an eighth of an octave apart
 	tail   = 0.01
+	fewest = 10 // of the slowest that are compared: fewer could prove nothing
 )
 
 // fastest is the first bound of latencies; the last one is 65 s.
@@ -147,7 +148,7 @@ type Finding struct {
 // Look compares what the window holds.
 //
 // Failures: Fisher's exact test, one-sided, and a difference of at least ErrorMargin. Latency: the same test of who has
-// how many of the slowest hundredth of all answers, which asks nothing of distributions, and a p99 that is LatencyFactor
+// how many of the slowest hundredth of all answers (ten at least), which asks nothing of distributions, and a p99 that is LatencyFactor
 // times the stable one. There is a look at every quarter of a Sample, without an end, at windows that overlap: look k may be
 // wrong with a chance of (1 - Confidence) * 6/(pi^2 k^2), half of it for either test, and all of that together is
 // 1 - Confidence, however the looks depend on each other (Bonferroni).
@@ -191,14 +192,15 @@ func (g *Guard) Look(now time.Time) Verdict {
 	return v
 }
 
-// slow compares how many answers of each are among the slowest hundredth of all.
+// slow compares how many answers of each are among the slowest hundredth of all, and ten at least.
 func (g *Guard) slow(stable, canary *counts, into *Finding) {
 	if stable.answered() == 0 || canary.answered() == 0 {
 		return
 	}
 	// Of both together, so that who is who has no part in it; the whole of a bound that holds more than a hundredth.
 	than, all := bounds, stable.answered()+canary.answered()
-	for than > 0 && float64(stable.above(than)+canary.above(than)) < tail*float64(all) {
+	slowest := max(fewest, tail*float64(all))
+	for than > 0 && float64(stable.above(than)+canary.above(than)) < slowest {
 		than--
 	}
 	into.Stable, into.Canary = stable.above(than), canary.above(than)

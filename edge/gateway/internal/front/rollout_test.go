@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,14 +50,18 @@ func TestACanaryThatFailsIsRolledBack(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		},
 		"hangs up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"is slow":  func(w http.ResponseWriter, _ *http.Request) { time.Sleep(20 * time.Millisecond) },
+		"is slow":  func(w http.ResponseWriter, _ *http.Request) { time.Sleep(200 * time.Millisecond) }, // more than a busy machine adds
 	} {
 		services := map[string]*service{"v1": serve(t, "v1", nil), "v2": serve(t, "v2", canary)}
 		g := with(t, services, "    -\n"+watched, nil)
 		sent := 0
 		until(t, func() bool {
-			sent++
-			g.quietly(t.Context())
+			var all sync.WaitGroup
+			for range 8 {
+				sent++
+				all.Go(func() { g.quietly(t.Context()) })
+			}
+			all.Wait()
 			return g.front.Rollouts().States()[0].Guard.RolledBack
 		})
 		state := g.front.Rollouts().States()[0]
