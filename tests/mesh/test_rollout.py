@@ -41,6 +41,7 @@ metadata: {{ name: answers }}
 spec:
   variants: [ {{ name: answers-v1, weight: 1 }}, {{ name: answers-v2, weight: 0 }} ]
   configuration: {{ store: releases, key: answers }}
+  guard: {{ stable: answers-v1, canary: answers-v2, sample: 50, coolDown: 2s }}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -56,9 +57,12 @@ class Variant(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # one packet: the second of two would wait for the receipt of the first
 
+    failing = -1  # the port whose answers are errors
+
     def do_GET(self) -> None:
-        name = str(self.connection.getsockname()[1]).encode()
-        self.send_response(200)
+        port = self.connection.getsockname()[1]
+        name = str(port).encode()
+        self.send_response(500 if port == Variant.failing else 200)
         self.send_header("Content-Length", str(len(name)))
         self.end_headers()
         self.wfile.write(name)
@@ -434,3 +438,38 @@ def test_the_store_is_the_gateways_alone(
             assert status == 500 and "ERR_CONFIGURATION_STORE_NOT_CONFIGURED" in text, text
             assert here.rollout()["weights"] == {"answers-v1": 1, "answers-v2": 0}
         assert here.ask(here.port("dapr"), "GET", path)[0] == 401
+
+
+def test_a_canary_that_fails_is_rolled_back(
+    tmp_path: Path, variants: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = map(str, variants)
+    with site(tmp_path) as here:
+        store = Redis(here)
+        store.start()
+        here.gateway(*variants, interval="1h")
+        here.sidecar(store.component)
+        until(here.subscribed, 20, "the gateway has subscribed")
+        store.put(weights(80, 20))
+        effective_within(here, 80, 20, 1.0, "a canary")
+        here.shares(600)
+        assert here.rollout()["guard"]["rolledBack"] is False
+
+        monkeypatch.setattr(Variant, "failing", variants[1])
+        asked = [here.ask(here.port("public"), "GET", "/") for _ in range(1000)]
+        guard = here.rollout()["guard"]
+        assert guard["rolledBack"], guard
+        assert "of the canary's" in guard["why"] and "limit of look" in guard["why"]
+        assert here.rollout()["weights"] == {"answers-v1": 80, "answers-v2": 0}
+        assert asked[-1] == (200, first)
+        assert "a canary is rolled back" in here.log("gateway")
+        print(f"{sum(status == 500 for status, _ in asked)} of 1,000 requests failed: {guard['why']}")
+
+        monkeypatch.setattr(Variant, "failing", -1)
+        store.put(weights(90, 10))  # its cool-down is over soon, and requests go on
+        until(
+            lambda: here.ask(here.port("public"), "GET", "/") == (200, second),
+            10,
+            "the canary is tried again",
+        )
+        assert here.rollout()["guard"]["rolledBack"] is False
