@@ -22,6 +22,7 @@ func FuzzLoad(f *testing.F) {
 		route("r", "    - timeouts: { request: 1s }\n      retry: { codes: [ 500 ] }\n      filters: [ { type: CORS, cors: { allowOrigins: [ '*' ] } } ]\n"),
 		"apiVersion: foremesh.dev/v1alpha1\nkind: AddressBook\nmetadata: { name: b }\nspec: { dns: true, services: [ { name: a, port: 1, addresses: [ 'b:2' ] } ] }\n",
 		"apiVersion: gateway.networking.k8s.io/v1\nkind: ReferenceGrant\nmetadata: { name: g }\nspec: { from: [ {} ], to: [ {} ] }\n",
+		guarded, policies + route("r", to("app", "path: { value: / }")), site + route("r", to("app", "path: { value: / }")),
 		"apiVersion: v1\nkind: Namespace\nmetadata: { name: n, labels: { a: b } }\n",
 	} {
 		f.Add(text)

@@ -15,8 +15,8 @@ type retryBudget struct {
 	last   time.Time
 }
 
-// most is how many retries can be saved up.
-func (b *retryBudget) most() float64 { return 10 + 5*b.perSecond }
+// most is how many retries can be saved up: what a hundred calls and five seconds earn.
+func (b *retryBudget) most() float64 { return 100*b.share + 5*b.perSecond }
 
 // call notes a call: what earns the right to a retry.
 func (b *retryBudget) call() {

@@ -95,7 +95,7 @@ func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Trac
 		plain:   newPlainTransport(false), h2c: newPlainTransport(true),
 		slots:   make(chan struct{}, s.MaxInFlight),
 		mirrors: make(chan struct{}, maxMirrors),
-		budget:  &retryBudget{share: s.RetryBudgetShare, perSecond: 10},
+		budget:  &retryBudget{share: s.RetryBudgetShare, perSecond: 1},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_requests_total", Help: "Requests by route and status."}, []string{"route", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
