@@ -18,7 +18,7 @@ import (
 
 // relay sends a request on and its answer back, and returns the answer's status. httputil.ReverseProxy does the same, and
 // does it for WebSockets; but it copies all of a request's headers before two of them are changed, and the like, which
-// is a twentieth of the CPU of a request. An answer that breaks off leaves by a panic, as there.
+// is 4 % of the CPU of a request. An answer that breaks off leaves by a panic, as there.
 func (x *exchange) relay(ctx context.Context, w http.ResponseWriter, in *http.Request) int {
 	early := &early{w: w}
 	early.trace.Got1xxResponse = early.pass
