@@ -116,7 +116,7 @@ def simulate(
         ready = fleet.ready
         # As live: the capacity is learned only while no replica comes or goes.
         if learns and steady and ready:
-            capacity.learn(queue.answered_rps, queue.busy, ready)
+            capacity.learn(queue.answered_rps, queue.busy, ready, max(0.0, queue.in_system - ready))
         observation = Observation(
             now=load.began_at + second,
             arrivals=seen.until(second),

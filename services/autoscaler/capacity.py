@@ -6,7 +6,9 @@ MEASURABLE = 0.7
 """Share of the quota above which a sample tells the capacity; below it only gives a lower bound.
 
 Half-full replicas batch little: one was seen to seem worth 97 requests/s at 60 of them, and served 210 when full.
-Believing that keeps replicas that nobody needs. Wanting too few is found out at once, for it fills the replicas."""
+Believing that keeps replicas that nobody needs. Wanting too few is found out at once, for it fills the replicas.
+A server that takes whatever is there uses all of its CPU long before it is full: one that was busy all the time with
+100 requests/s served 400. That it is full shows in requests that wait, one for each replica, and in nothing else."""
 
 WIDEST = 4.0
 """The estimate stays within this factor of the first guess, both ways."""
@@ -21,10 +23,10 @@ _BOUND_MARGIN = 0.9
 class CapacityEstimate:
     """Requests per second that one replica serves at 100 % of its CPU quota.
 
-    A sample is throughput / utilisation. Batching makes the cost of a request fall as load rises, so a
-    sample at low load understates the capacity: below `MEASURABLE` it can only raise the estimate. Above, it
-    counts the more the fuller the replicas were. One sample moves the estimate little, however wild it is,
-    and all of them together no further than `WIDEST` from `initial_rps`, where one was given.
+    A sample is throughput / utilisation. Batching makes the cost of a request fall as load rises, so a sample
+    understates the capacity while there is room for more: below `MEASURABLE`, and as long as no request waits, it can
+    only raise the estimate. Else it counts the more the fuller the replicas were. One sample moves the estimate little,
+    however wild it is, and all of them together no further than `WIDEST` from `initial_rps`, where one was given.
     """
 
     def __init__(self, initial_rps: float | None = None) -> None:
@@ -42,18 +44,19 @@ class CapacityEstimate:
         """The estimate; None while there was neither a first guess nor a sample that tells."""
         return self._rps
 
-    def learn(self, completed_rps: float, utilisation: float, ready: int) -> None:
+    def learn(self, completed_rps: float, utilisation: float, ready: int, queue: float) -> None:
         """Take in one sample of a time in which the number of ready replicas did not change.
 
         completed_rps: requests per second that all replicas finished. utilisation: mean share of the quota
-        over the replicas. ready: how many there were. What cannot be a sample (no replica, no load) is
-        ignored.
+        over the replicas. ready: how many there were. queue: requests that wait. What cannot be a sample (no replica,
+        no load) is ignored.
         """
         if ready < 1 or completed_rps <= 0 or utilisation < _LEAST_UTILISATION:
             return
         sample = completed_rps / ready / utilisation
         self.samples += 1
-        if utilisation < MEASURABLE:
+        room = utilisation < MEASURABLE or (self._rps is not None and queue < ready and sample < self._rps)
+        if room:
             self._raise_bound(sample)
         elif self._rps is None:
             self._rps = sample

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec.structs import replace
-
 from services.autoscaler.actuators import ReplicaStatus
 from services.autoscaler.capacity import CapacityEstimate
 from services.autoscaler.observation import ForecastView, Observation
@@ -54,8 +52,7 @@ class Senses:
         """The observation at `now`."""
         least = _clamped(self._min_replicas, status.minimum, status.minimum, status.maximum)
         most = _clamped(self._max_replicas, status.maximum, least, status.maximum)
-        in_flight = self.traffic.in_flight(now)
-        observation = Observation(
+        return Observation(
             now=now,
             arrivals=self.traffic.arrivals(now, HISTORY_S),
             wanted=status.wanted,
@@ -66,12 +63,17 @@ class Senses:
             max_replicas=most,
             start_delay_s=status.start_delay_s,
             capacity_rps=self.capacity.rps,
-            in_flight=in_flight,
+            in_flight=self.traffic.in_flight(now),
+            queue=self._queue(now),
             utilisation=status.utilisation[: status.ready],
             forecast=self.forecast,
         )
-        served = (observation.rate(_RATE_S) or 0.0) * self._calm_latency_s
-        return replace(observation, queue=max(0.0, in_flight - served))
+
+    def _queue(self, now: float) -> float:
+        """Requests in flight beyond those that would be if none had to wait."""
+        known = [count for count in self.traffic.arrivals(now, _RATE_S) if count is not None]
+        rate = sum(known) / len(known) if known else 0.0
+        return max(0.0, self.traffic.in_flight(now) - rate * self._calm_latency_s)
 
     def learn(self, now: float, status: ReplicaStatus) -> None:
         """Learn the capacity from a fresh status, once a tick.
@@ -87,7 +89,7 @@ class Senses:
         answered = self.traffic.answered_rps(now, _SAMPLE_S)
         if complete and status.ready and answered is not None:
             both = status.utilisation + before.utilisation
-            self.capacity.learn(answered, sum(both) / len(both), status.ready)
+            self.capacity.learn(answered, sum(both) / len(both), status.ready, self._queue(now))
 
 
 def _clamped(asked: int | None, otherwise: int, least: int, most: int) -> int:

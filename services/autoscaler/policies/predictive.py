@@ -197,9 +197,17 @@ class Predictive:
         return Need(replicas, rate, Reason("slo", text, values))
 
     def _heat(self, observation: Observation) -> Need | None:
-        """What the measured CPU asks for after two ticks above the target: the capacity was overrated."""
+        """What the measured CPU asks for after two ticks above the target while requests wait: the capacity was
+        overrated. A server that batches uses all of its CPU long before it is full, so that alone says little."""
         mean = observation.mean_utilisation
-        if mean is None or observation.unmeasured or observation.starting or mean <= self._target * _HOT:
+        calm = observation.capacity_rps is not None and observation.queue < observation.ready
+        if (
+            calm
+            or mean is None
+            or observation.unmeasured
+            or observation.starting
+            or mean <= self._target * _HOT
+        ):
             self._hot_ticks = 0
             return None
         self._hot_ticks += 1

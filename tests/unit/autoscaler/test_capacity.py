@@ -10,10 +10,15 @@ from services.autoscaler.capacity import CapacityEstimate
 
 
 def fed(
-    estimate: CapacityEstimate, true_rps: float, utilisation: float, samples: int, ready: int = 2
+    estimate: CapacityEstimate,
+    true_rps: float,
+    utilisation: float,
+    samples: int,
+    ready: int = 2,
+    queue: float = 9,
 ) -> float | None:
     for _ in range(samples):
-        estimate.learn(true_rps * utilisation * ready, utilisation, ready)
+        estimate.learn(true_rps * utilisation * ready, utilisation, ready, queue)
     return estimate.rps
 
 
@@ -41,6 +46,13 @@ def test_half_full_replicas_cannot_lower_it() -> None:
     assert fed(CapacityEstimate(210.0), 97, 0.62, 500) == 210
 
 
+def test_busy_replicas_that_keep_nobody_waiting_cannot_lower_it() -> None:
+    # Seen on a mesh: busy all the time with 100 req/s each, and 400 when full, for then they batch.
+    assert fed(CapacityEstimate(400.0), 100, 1.0, 500, ready=3, queue=2.9) == 400
+    lowered = fed(CapacityEstimate(400.0), 100, 1.0, 500, ready=3, queue=3.0)
+    assert lowered == pytest.approx(100, rel=0.05)
+
+
 def test_low_load_can_raise_it() -> None:
     raised = fed(CapacityEstimate(100.0), 180, 0.3, 200)
     assert raised is not None
@@ -49,10 +61,10 @@ def test_low_load_can_raise_it() -> None:
 
 def test_one_wild_sample_does_little() -> None:
     estimate = CapacityEstimate(100.0)
-    estimate.learn(1e9, 1.0, 1)
+    estimate.learn(1e9, 1.0, 1, 9)
     assert estimate.rps == pytest.approx(120)  # held to twice the estimate, a fifth of the way
     estimate = CapacityEstimate(100.0)
-    estimate.learn(1e9, 0.06, 1)
+    estimate.learn(1e9, 0.06, 1, 9)
     assert estimate.rps == 100
 
 
@@ -71,7 +83,7 @@ def test_without_a_first_guess_the_first_good_sample_is_it() -> None:
 @pytest.mark.parametrize("sample", [(0.0, 0.9, 1), (100.0, 0.0, 1), (100.0, 0.04, 1), (100.0, 0.9, 0)])
 def test_no_load_and_no_replica_teach_nothing(sample: tuple[float, float, int]) -> None:
     estimate = CapacityEstimate(100.0)
-    estimate.learn(*sample)
+    estimate.learn(*sample, 9)
     assert (estimate.rps, estimate.samples) == (100, 0)
 
 
@@ -81,7 +93,7 @@ def test_noise_averages_out() -> None:
     for _ in range(300):
         used = dice.uniform(0.3, 1.0)
         # Cost per request falls with load: 120 req/s apparent when idle, 160 when full.
-        estimate.learn((120 + 40 * used) * used * 3 * dice.gauss(1, 0.15), used, 3)
+        estimate.learn((120 + 40 * used) * used * 3 * dice.gauss(1, 0.15), used, 3, 9)
     assert estimate.rps == pytest.approx(155, rel=0.1)
 
 

@@ -88,11 +88,21 @@ def test_a_backlog_asks_for_what_drains_it() -> None:
 
 def test_hot_replicas_ask_for_more_after_two_ticks() -> None:
     policy = Predictive()
-    hot = seen(0, [50] * 60, wanted=2, ready=2, utilisation=(0.97, 0.99), forecast=flat(0, 50))
+    hot = seen(0, [50] * 60, wanted=2, ready=2, queue=2.0, utilisation=(0.97, 0.99), forecast=flat(0, 50))
     assert policy.decide(hot).wanted == 2
     # 2 x 0.98 / 0.85 = 2.3: the capacity was overrated, and the measured CPU knows it.
     decision = policy.decide(replace(hot, now=T0 + 2))
     assert (decision.wanted, codes(decision)) == (3, ["cpu"])
+
+
+def test_replicas_that_are_busy_and_keep_nobody_waiting_ask_for_nothing() -> None:
+    policy = Predictive()
+    for at in range(0, 40, 2):
+        busy = seen(
+            at, [150] * 60, wanted=2, ready=2, queue=1.9, utilisation=(1.0, 1.0), forecast=flat(at, 150)
+        )
+        decision = policy.decide(busy)
+    assert decision.wanted == 2
 
 
 @pytest.mark.parametrize(
