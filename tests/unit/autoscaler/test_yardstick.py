@@ -141,7 +141,9 @@ def test_a_dead_metric_judges_nobody() -> None:
 def test_a_price_mixes_what_its_neighbours_ask_for() -> None:
     one = Yardstick()
     highs = [[price, 0.0, price] for price in LADDER]
-    low, high = max(p for p in LADDER if p < FIRST_PRICE), min(p for p in LADDER if p > FIRST_PRICE)
-    assert low < one.mixed(highs)[0] < high
+    assert one.mixed(highs)[0] == pytest.approx(FIRST_PRICE)
+    one._set(3.5)
+    assert one.mixed(highs)[0] == pytest.approx((LADDER[3] + LADDER[4]) / 2)
+    assert one.price == pytest.approx(math.sqrt(LADDER[3] * LADDER[4]))
     assert one.mixed(highs)[1] == 0.0
     assert yardstick.LADDER[0] == 1.0
