@@ -24,8 +24,8 @@ class CapacityEstimate:
     """Requests per second that one replica serves at 100 % of its CPU quota.
 
     A sample is throughput / utilisation. Batching makes the cost of a request fall as load rises, so a sample
-    understates the capacity while there is room for more: below `MEASURABLE`, and as long as no request waits, it can
-    only raise the estimate. Else it counts the more the fuller the replicas were. One sample moves the estimate little,
+    understates the capacity while there is room for more: below `MEASURABLE` it can only raise the estimate, and as long
+    as no request waits it can lower it no further than to the first guess. Else it counts the more the fuller the replicas were. One sample moves the estimate little,
     however wild it is, and all of them together no further than `WIDEST` from `initial_rps`, where one was given.
     """
 
@@ -34,6 +34,7 @@ class CapacityEstimate:
         if initial_rps is not None and not initial_rps > 0:
             raise ValueError(f"capacity {initial_rps} req/s is not above zero")
         self._rps = initial_rps
+        self._guess = initial_rps or 0.0
         self._least = initial_rps / WIDEST if initial_rps is not None else 0.0
         self._most = initial_rps * WIDEST if initial_rps is not None else float("inf")
         self._bound: float | None = None
@@ -55,18 +56,28 @@ class CapacityEstimate:
             return
         sample = completed_rps / ready / utilisation
         self.samples += 1
-        room = utilisation < MEASURABLE or (self._rps is not None and queue < ready and sample < self._rps)
-        if room:
+        if utilisation < MEASURABLE:
             self._raise_bound(sample)
         elif self._rps is None:
             self._rps = sample
+        elif queue >= ready:
+            self._move(sample, utilisation)
         else:
-            fullness = min(1.0, (utilisation - MEASURABLE) / (1.0 - MEASURABLE))
-            weight = _SLOW + fullness * (_FAST - _SLOW)
-            believable = min(max(sample, self._rps / _OUTLIER), self._rps * _OUTLIER)
-            self._rps += weight * (believable - self._rps)
+            self._raise_bound(sample)
+            # What was learned beyond the first guess may be lost again, and not the guess itself.
+            if sample < self._rps and self._guess < self._rps:
+                self._move(max(sample, self._guess), utilisation)
         if self._rps is not None:
             self._rps = min(max(self._rps, self._least), self._most)
+
+    def _move(self, sample: float, utilisation: float) -> None:
+        """Go some of the way to a sample, the further the fuller the replicas were."""
+        if self._rps is None:
+            return
+        fullness = min(1.0, (utilisation - MEASURABLE) / (1.0 - MEASURABLE))
+        weight = _SLOW + fullness * (_FAST - _SLOW)
+        believable = min(max(sample, self._rps / _OUTLIER), self._rps * _OUTLIER)
+        self._rps += weight * (believable - self._rps)
 
     def _raise_bound(self, sample: float) -> None:
         # Smoothed, clipped and with a margin: the bound must not ride on the luckiest of many noisy samples.

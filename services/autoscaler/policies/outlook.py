@@ -63,8 +63,18 @@ LEAST_RPS = 0.1
 """Requests per second below which noise is not taken to become smaller, where the capacity of a replica is not known;
 else it is that: what one replica carries decides nothing, and a jump out of nothing would be a giant in units of it."""
 
+BOLDEST = 6.0
+"""Length of a sample's inputs beyond which it counts as if it were no longer: one jump must not outweigh an hour."""
+
+MOST_SIZE = 4.0
+"""Of the mean error: none is expected to be larger than that on average."""
+
 LARGEST = 2.0
-"""Times the largest error of late: none is expected to be larger than that."""
+"""Times the largest error of late: none is expected to be larger than that once many are known, and none larger than
+that one itself while few are."""
+
+MANY = 600.0
+"""Errors that are half of many."""
 
 LEAST_ERROR = 0.05
 """In the units of errors: those of a time of no load must not be the measure of all."""
@@ -256,7 +266,10 @@ def learn(state: Record, sample: Any, least_rps: float) -> None:
     memory = state[0]
     keep = 1.0 - 1.0 / MEMORY
     root = math.sqrt(max(level, least_rps))
-    least_squares.learn(memory["matrix"], memory["sums"], sample["inputs"], (came - level) / root, keep)
+    tame = tamed(sample["inputs"], BOLDEST)
+    least_squares.learn(
+        memory["matrix"], memory["sums"], tame * sample["inputs"], tame * (came - level) / root, keep
+    )
     learned = memory["learned"]
     typical, lately, relative = memory["typical"], memory["lately"], np.zeros(HORIZONS)
     for horizon in range(HORIZONS):
@@ -270,13 +283,24 @@ def learn(state: Record, sample: Any, least_rps: float) -> None:
         lately[horizon] += max(1.0 / LATELY, 1.0 / (learned + 1)) * (large - lately[horizon])
         memory["largest"][horizon] = max(large, keep * memory["largest"][horizon])
         relative[horizon] = large / typical[horizon]
-    least_squares.learn(memory["size_matrix"], memory["size_sums"], sample["sizes"], relative, keep)
+    tame = tamed(sample["sizes"], BOLDEST)
+    least_squares.learn(
+        memory["size_matrix"], memory["size_sums"], tame * sample["sizes"], tame * relative, keep
+    )
     memory["learned"] = learned + 1
     if (learned + 1) % SOLVE_EVERY == 0:
         memory["weights"][:] = least_squares.solve(memory["matrix"], memory["sums"], PRIOR, STRENGTH)
         memory["size_weights"][:] = least_squares.solve(
             memory["size_matrix"], memory["size_sums"], SIZE_PRIOR, STRENGTH
         )
+
+
+def tamed(x: Floats, most: float) -> float:
+    """The factor by which a sample is taken less seriously that is longer than `most`."""
+    length = 0.0
+    for each in x:
+        length += each * each
+    return 1.0 if length <= most * most else most / math.sqrt(length)
 
 
 def look(state: Record, told: Floats, horizon_s: float, root: float, inputs: Floats, sizes: Floats) -> float:
@@ -332,7 +356,8 @@ def expect(
         weights, relative = memory["size_weights"][horizon], 0.0
         for i in range(_SIZES):
             relative += weights[i] * sizes[i]
-        size[horizon] = max(relative, LEAST_SIZE) * memory["typical"][horizon]
+        size[horizon] = min(max(relative, LEAST_SIZE), MOST_SIZE) * memory["typical"][horizon]
+    largest = 1.0 + (LARGEST - 1.0) * memory["learned"] / (memory["learned"] + MANY)
     for horizon in range(HORIZONS):
         median = foretell(told, age_s + ahead_s[horizon], 0.5)
         noise = math.sqrt(max(median, least_rps))
@@ -343,8 +368,8 @@ def expect(
             guess = (foretell(told, age_s + ahead_s[horizon], quantiles[k]) - median) / noise / size[horizon]
             margin = errors.quantile(memory["ordered"][horizon], memory["learned"], quantiles[k], guess)
             # A jump that was large for a quiet time must not become a giant of busy ones.
-            if memory["learned"] > errors.PRIOR:
-                margin = min(margin, LARGEST * memory["largest"][horizon] / size[horizon])
+            if memory["learned"] > 0:
+                margin = min(margin, max(guess, largest * memory["largest"][horizon] / size[horizon]))
             high[k, horizon] = max(0.0, rate + margin * around)
     every_s = min(SAMPLE_EVERY_S, ahead_s[HORIZONS - 1] / 3)
     waits = memory["taken"] - memory["noted"][HORIZONS - 1]
@@ -363,5 +388,5 @@ def expect(
     return True
 
 
-KERNELS = ("place", "foretell", "look", "learn", "advance", "expect")
+KERNELS = ("place", "foretell", "look", "tamed", "learn", "advance", "expect")
 """What may be compiled, each after what it calls."""

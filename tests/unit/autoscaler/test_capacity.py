@@ -53,6 +53,13 @@ def test_busy_replicas_that_keep_nobody_waiting_cannot_lower_it() -> None:
     assert lowered == pytest.approx(100, rel=0.05)
 
 
+def test_noise_of_busy_replicas_that_keep_nobody_waiting_does_not_raise_it() -> None:
+    dice, estimate = random.Random(8), CapacityEstimate(100.0)
+    for _ in range(2000):
+        estimate.learn(2 * 85 * dice.gauss(1, 0.2), 0.85, 2, 1.0)
+    assert estimate.rps == pytest.approx(100, rel=0.05)
+
+
 def test_low_load_can_raise_it() -> None:
     raised = fed(CapacityEstimate(100.0), 180, 0.3, 200)
     assert raised is not None
