@@ -22,7 +22,7 @@ LEAST_MISS = 1e-5
 """Misses below this are none: one in a hundred thousand."""
 
 
-LEAST_GAP = 0.01
+LEAST_GAP = 0.05
 """Waste by which `informed` must be better than HPA on average for a share of that to mean anything."""
 
 

@@ -24,9 +24,10 @@ class CapacityEstimate:
     """Requests per second that one replica serves at 100 % of its CPU quota.
 
     A sample is throughput / utilisation. Batching makes the cost of a request fall as load rises, so a sample
-    understates the capacity while there is room for more: below `MEASURABLE` it can only raise the estimate, and as long
-    as no request waits it can lower it no further than to the first guess. Else it counts the more the fuller the replicas were. One sample moves the estimate little,
-    however wild it is, and all of them together no further than `WIDEST` from `initial_rps`, where one was given.
+    understates the capacity while there is room for more: below `MEASURABLE` it can only raise the estimate, and as
+    long as no request waits it can lower it no further than to the first guess. Else it counts the more the fuller the
+    replicas were. One sample moves the estimate little, however wild it is, and all of them together no further than
+    `WIDEST` from `initial_rps`, where one was given.
     """
 
     def __init__(self, initial_rps: float | None = None) -> None:

@@ -157,7 +157,7 @@ def test_settings_narrow_the_actuators_bounds(
 def test_capacity_is_learned_only_while_nothing_changes() -> None:
     ears = senses()
     for second in range(1, 11):
-        ears.traffic.hear(report(second, 270))
+        ears.traffic.hear(report(second, 270, in_flight=50))
     for other in (status(starting=1), status(draining=1), status(ready=3), status(utilisation=(0.9,))):
         ears.learn(T0 + 10, other)
         ears.learn(T0 + 10, status())
