@@ -166,7 +166,8 @@ class Observation(msgspec.Struct, frozen=True):
     @property
     def outage(self) -> bool:
         """Whether no count arrived for GAP_S seconds: a dead metric, which says nothing of the load."""
-        return not self.known(GAP_S)
+        # The newest count is there nearly always, and policies ask at each tick.
+        return (not self.arrivals or self.arrivals[-1] is None) and not self.known(GAP_S)
 
     @property
     def mean_utilisation(self) -> float | None:

@@ -129,14 +129,15 @@ MEMORY_TYPE = np.dtype(
 class Expected(NamedTuple):
     """The load at three instants from the next tick to the lead, requests per second.
 
-    ahead_s, rates_rps: seconds from now, and what is expected then. high_rps: [quantile][instant], its quantiles.
-    sampled: whether this is one of the instants from which is learned.
+    ahead_s, rates_rps: seconds from now, and what is expected then. high_rps: the quantile that was asked for.
+    all_rps: float64[quantile, instant], all of them, at instants from which is learned, else None; valid until the next
+    call.
     """
 
     ahead_s: tuple[float, float, float]
     rates_rps: list[float]
-    high_rps: list[list[float]]
-    sampled: bool
+    high_rps: list[float]
+    all_rps: Floats | None
 
 
 class Outlook:
@@ -155,8 +156,9 @@ class Outlook:
         self._heard_at = -math.inf
         self._forecast: ForecastView | None = None
         self._told = np.zeros((0, 0))
+        self._ahead_s = (0.0, 0.0, 0.0)
         self._ahead = np.zeros(HORIZONS)
-        self._said = np.zeros(HORIZONS)
+        self._said = np.zeros((2, HORIZONS))
         self._high = np.zeros((len(quantiles), HORIZONS))
 
     def hear(self, observation: Observation) -> float | None:
@@ -188,19 +190,26 @@ class Outlook:
             self._memory["means"][:] = [known[0] if rate is None else rate for rate in rates]
             self._heard_at = observation.now
 
-    def expect(self, observation: Observation, forecast: ForecastView, lead_s: float) -> Expected | None:
-        """The load one tick from now, at half the way to the lead and at the lead; None while nothing was heard."""
+    def expect(
+        self, observation: Observation, forecast: ForecastView, lead_s: float, at: float = 0.0
+    ) -> Expected | None:
+        """The load one tick from now, at half the way to the lead and at the lead; None while nothing was heard.
+
+        at: which of the quantiles is asked for: 2.5 lies half way between what the third and the fourth ask for.
+        """
         if self._heard_at == -math.inf:
             return None
         if forecast is not self._forecast:
             self._forecast, self._told = forecast, told(forecast)
-        ahead_s = (self._tick_s, (self._tick_s + lead_s) / 2, lead_s)
-        self._ahead[:] = ahead_s
+        if lead_s != self._ahead_s[-1]:
+            self._ahead_s = (self._tick_s, (self._tick_s + lead_s) / 2, lead_s)
+            self._ahead[:] = self._ahead_s
         sampled = expect(
             self._state, observation.now, forecast.age_s(observation.now), self._ahead, self._told,
-            self._quantiles, observation.capacity_rps or LEAST_RPS, self._said, self._high,
+            self._quantiles, at, observation.capacity_rps or LEAST_RPS, self._said, self._high,
         )  # fmt: skip
-        return Expected(ahead_s, self._said.tolist(), self._high.tolist(), sampled)
+        rates_rps, high_rps = self._said.tolist()
+        return Expected(self._ahead_s, rates_rps, high_rps, self._high if sampled else None)
 
 
 def told(forecast: ForecastView) -> Floats:
@@ -335,12 +344,22 @@ def expect(
     ahead_s: Floats,
     told: Floats,
     quantiles: Floats,
+    at: float,
     least_rps: float,
     said: Floats,
     high: Floats,
 ) -> bool:
-    """Fill `said` and `high` (see Expected) for the instants `ahead_s`; returns whether it was taken as a sample."""
+    """Fill `said`, [2, instant]: what is expected at the instants `ahead_s`, and the quantile that is asked for.
+
+    Returns whether it was taken as a sample; then `high`, [quantile, instant], holds all quantiles, else the two next
+    to that one.
+    """
     memory = state[0]
+    every_s = min(SAMPLE_EVERY_S, ahead_s[HORIZONS - 1] / 3)
+    waits = memory["taken"] - memory["noted"][HORIZONS - 1]
+    sampled = now - memory["sampled_at"] >= every_s - ahead_s[0] / 4 and waits < MOST_WAITING
+    below = min(int(at), max(0, len(quantiles) - 2))
+    above = min(below + 1, len(quantiles) - 1)
     level = memory["means"][_LEVEL]
     root = math.sqrt(max(level, least_rps))
     inputs, sizes, size = np.zeros(_INPUTS), np.zeros(_SIZES), np.zeros(HORIZONS)
@@ -352,7 +371,7 @@ def expect(
         weights, weighed = memory["weights"][horizon], 0.0
         for i in range(_INPUTS):
             weighed += weights[i] * inputs[i]
-        said[horizon] = min(max(level + root * weighed, lowest / WIDEST), highest * WIDEST)
+        said[0, horizon] = min(max(level + root * weighed, lowest / WIDEST), highest * WIDEST)
         weights, relative = memory["size_weights"][horizon], 0.0
         for i in range(_SIZES):
             relative += weights[i] * sizes[i]
@@ -361,9 +380,9 @@ def expect(
     for horizon in range(HORIZONS):
         median = foretell(told, age_s + ahead_s[horizon], 0.5)
         noise = math.sqrt(max(median, least_rps))
-        rate = said[horizon]
+        rate = said[0, horizon]
         around = size[horizon] * (root if rate <= level else math.sqrt(max(rate, least_rps)))
-        for k in range(len(quantiles)):
+        for k in range(0 if sampled else below, len(quantiles) if sampled else above + 1):
             # What the forecast's own quantile adds to its median is the first guess of an error's.
             guess = (foretell(told, age_s + ahead_s[horizon], quantiles[k]) - median) / noise / size[horizon]
             margin = errors.quantile(memory["ordered"][horizon], memory["learned"], quantiles[k], guess)
@@ -371,13 +390,12 @@ def expect(
             if memory["learned"] > 0:
                 margin = min(margin, max(guess, largest * memory["largest"][horizon] / size[horizon]))
             high[k, horizon] = max(0.0, rate + margin * around)
-    every_s = min(SAMPLE_EVERY_S, ahead_s[HORIZONS - 1] / 3)
-    waits = memory["taken"] - memory["noted"][HORIZONS - 1]
-    if now - memory["sampled_at"] < every_s - ahead_s[0] / 4 or waits >= MOST_WAITING:
+        said[1, horizon] = high[below, horizon] + (at - below) * (high[above, horizon] - high[below, horizon])
+    if not sampled:
         return False
     sample = memory["waiting"][memory["taken"] % MOST_WAITING]
     sample["level"] = level
-    sample["said"][:] = said
+    sample["said"][:] = said[0]
     sample["due"][:] = now + ahead_s + OUTCOME_S / 2
     sample["came"][:] = math.nan
     sample["size"][:] = size

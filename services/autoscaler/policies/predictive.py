@@ -151,19 +151,20 @@ class Predictive:
         capacity = observation.capacity_rps
         if capacity is None:
             return None
-        expected = self._outlook.expect(observation, forecast, lead_s)
+        yardstick, each = self._yardstick, capacity * self._target
+        place, quantile = (
+            (0.0, self._quantiles[0]) if yardstick is None else (yardstick.place, yardstick.quantile)
+        )
+        expected = self._outlook.expect(observation, forecast, lead_s, place)
         if expected is None:
             return None
-        each = capacity * self._target
-        quantile, high_rps = self._quantiles[0], expected.high_rps[0]
-        yardstick = self._yardstick
         if yardstick is not None:
             yardstick.live(observation, self._delay_s(observation))
-            if expected.sampled:
+            if expected.all_rps is not None:
                 heard = last_seconds(observation, lead_s)
                 floor_rps = 0.0 if heard is None else heard.rate_rps
-                yardstick.judge(observation, expected.high_rps, floor_rps, each, lead_s)
-            quantile, high_rps = yardstick.quantile, yardstick.mixed(expected.high_rps)
+                yardstick.judge(observation, expected.all_rps, floor_rps, each, lead_s)
+        high_rps = expected.high_rps
         self._ordered = self._worth_ordering(high_rps[-1], expected.rates_rps[-1], lead_s)
         ordered_rps, rate_rps = self._ordered
         replicas, ahead_s, kept_rps = ordered_rps / each, lead_s, max(high_rps)

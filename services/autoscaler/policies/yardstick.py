@@ -127,8 +127,8 @@ class Shadow:
 class Yardstick:
     """Lives through HPA and through every price of the ladder, and says which price is to be used.
 
-    price, quantile: that price, and the quantile of the load that it stands for. standing: how it stands against HPA,
-    None until enough was seen.
+    place, price, quantile: where that is on the ladder, the price, and the quantile of the load that it stands for.
+    standing: how it stands against HPA, None until enough was seen.
     """
 
     def __init__(self) -> None:
@@ -140,13 +140,12 @@ class Yardstick:
         self.standing: Reason | None = None
 
     def _set(self, place: float) -> None:
-        self._low = min(int(place), _PRICES - 2)
-        self._share = place - self._low
-        self.price = math.exp(self._between(_LOGARITHMS))
+        self.place = place
+        self.price = math.exp(self._at_place(_LOGARITHMS))
         self.quantile = quantile_of(self.price)
 
-    def _between(self, values: Floats) -> float:
-        return float(values[self._low] + self._share * (values[self._low + 1] - values[self._low]))
+    def _at_place(self, values: Floats) -> float:
+        return float(np.interp(self.place, np.arange(_PRICES), values[:_PRICES]))
 
     def live(self, observation: Observation, start_delay_s: float) -> None:
         """Go on to this tick."""
@@ -155,19 +154,19 @@ class Yardstick:
     def judge(
         self,
         observation: Observation,
-        high_rps: list[list[float]],
+        high_rps: Floats,
         floor_rps: float,
         each_rps: float,
         lead_s: float,
     ) -> None:
         """Note what each price asks for now, and what became of what it asked for a lead ago.
 
-        high_rps: [price][instant] as the outlook has it for the ladder. floor_rps: what the last seconds ask for,
-        whatever the price. each_rps: what a replica is given.
+        high_rps: float64[price, instant] as the outlook has it for the ladder. floor_rps: what the last seconds ask
+        for, whatever the price. each_rps: what a replica is given.
         """
         rate, now = observation.rate(JUDGED_S), observation.now
         weigh(
-            self._state, now, np.array(high_rps), floor_rps, each_rps, lead_s,
+            self._state, now, high_rps, floor_rps, each_rps, lead_s,
             observation.min_replicas, observation.max_replicas,
             math.nan if rate is None else rate, self._shadow.ready_at(now - JUDGED_S / 2),
         )  # fmt: skip
@@ -183,16 +182,8 @@ class Yardstick:
             "at price {:.0f}, {:.2g} % of the last hour or two had too few and {:.0f} % was wasted; "
             "HPA at 70 %: {:.2g} % and {:.0f} %"
         )
-        shares = (self._between(short), self._between(waste), float(short[-1]), float(waste[-1]))
+        shares = (self._at_place(short), self._at_place(waste), float(short[-1]), float(waste[-1]))
         self.standing = Reason("price", text, (self.price, *(100 * share for share in shares)))
-
-    def mixed(self, high_rps: list[list[float]]) -> list[float]:
-        """What is asked for at each instant at the price that is used now."""
-        share, lower = self._share, high_rps[self._low]
-        return [
-            below + share * (above - below)
-            for below, above in zip(lower, high_rps[self._low + 1], strict=True)
-        ]
 
 
 def weigh(

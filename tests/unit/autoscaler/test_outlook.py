@@ -95,7 +95,7 @@ def test_the_quantile_is_kept(quantile: float) -> None:
             level = max(20.0, 100 + 0.95 * (level - 100) + dice.gauss(0, 6))
         rate.append(round(level))
     said = [(at, one) for at, one in lived(rate, forecast=100, quantile=quantile) if 8000 < at < 19_900]
-    kept = sum(rate[at + 20] <= one.high_rps[0][-1] + 0.5 for at, one in said) / len(said)
+    kept = sum(rate[at + 20] <= one.high_rps[-1] + 0.5 for at, one in said) / len(said)
     assert kept == pytest.approx(quantile, abs=0.04)
 
 
@@ -107,7 +107,7 @@ def test_nothing_wild_is_expected_after_a_jump_and_a_pause_is_another_life() -> 
         outlook.hear(observation)
         expected = outlook.expect(observation, flat(at, 10), 20.0)
         assert expected is not None
-        for rate, high in zip(expected.rates_rps, expected.high_rps[0], strict=True):
+        for rate, high in zip(expected.rates_rps, expected.high_rps, strict=True):
             assert 10 / WIDEST - 1e-9 <= rate <= 1000 * WIDEST
             assert math.isfinite(high)
 
@@ -129,5 +129,18 @@ def test_a_price_is_a_quantile() -> None:
 
 def test_a_jump_out_of_nothing_is_no_giant_once_there_is_load() -> None:
     rate = [0] * 400 + [250] * 200 + [0] * 30
-    highs = [one.high_rps[0][-1] for at, one in lived(rate, forecast=0, quantile=0.988) if at > 520]
+    highs = [one.high_rps[-1] for at, one in lived(rate, forecast=0, quantile=0.988) if at > 520]
     assert max(highs) < 5 * 250
+
+
+def test_what_lies_between_two_quantiles_is_mixed_of_what_they_ask_for() -> None:
+    dice = random.Random(9)
+    both, outlook = Outlook(tick_s=2.0, quantiles=(0.5, 0.9)), None
+    for at in range(120, 3000, 2):
+        observation = seen(at, [round(dice.gauss(100, 10)) for _ in range(120)])
+        both.hear(observation)
+        outlook = both.expect(observation, flat(at, 100), 20.0, 0.25)
+        assert outlook is not None
+        if outlook.all_rps is not None:
+            low, high = outlook.all_rps[:, -1].tolist()
+            assert outlook.high_rps[-1] == pytest.approx(0.75 * low + 0.25 * high)

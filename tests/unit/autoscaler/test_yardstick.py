@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from services.autoscaler.policies import Predictive, yardstick
+from services.autoscaler.policies import Predictive
 from services.autoscaler.policies.yardstick import (
     FEWEST,
     FIRST_PRICE,
@@ -124,7 +124,7 @@ def test_until_enough_was_seen_the_first_price_is_used() -> None:
     for at in range(0, 6 * FEWEST, 6):
         observation = seen(at, [100] * 120, capacity_rps=10.0, max_replicas=50)
         one.live(observation, 20.0)
-        one.judge(observation, [[100.0] * 3] * _PRICES, 0.0, 10.0, 20.0)
+        one.judge(observation, np.full((_PRICES, 3), 100.0), 0.0, 10.0, 20.0)
     assert one.standing is None
     assert one.price == pytest.approx(FIRST_PRICE)
 
@@ -134,16 +134,13 @@ def test_a_dead_metric_judges_nobody() -> None:
     for at in range(0, 1200, 6):
         observation = seen(at, [None] * 120, capacity_rps=10.0, max_replicas=50)
         one.live(observation, 20.0)
-        one.judge(observation, [[100.0] * 3] * _PRICES, 0.0, 10.0, 20.0)
+        one.judge(observation, np.full((_PRICES, 3), 100.0), 0.0, 10.0, 20.0)
     assert one.standing is None
 
 
-def test_a_price_mixes_what_its_neighbours_ask_for() -> None:
+def test_a_place_between_two_prices_is_a_price_between_them() -> None:
     one = Yardstick()
-    highs = [[price, 0.0, price] for price in LADDER]
-    assert one.mixed(highs)[0] == pytest.approx(FIRST_PRICE)
+    assert one.place == LADDER.index(FIRST_PRICE)
     one._set(3.5)
-    assert one.mixed(highs)[0] == pytest.approx((LADDER[3] + LADDER[4]) / 2)
     assert one.price == pytest.approx(math.sqrt(LADDER[3] * LADDER[4]))
-    assert one.mixed(highs)[1] == 0.0
-    assert yardstick.LADDER[0] == 1.0
+    assert one.quantile == pytest.approx(one.price / (one.price + 1))
