@@ -27,6 +27,7 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/config"
 	"github.com/foremesh/foremesh/edge/gateway/internal/configuration"
 	"github.com/foremesh/foremesh/edge/gateway/internal/front"
+	"github.com/foremesh/foremesh/edge/gateway/internal/power"
 	"github.com/foremesh/foremesh/edge/gateway/internal/reload"
 	"github.com/foremesh/foremesh/edge/gateway/internal/resets"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
@@ -58,6 +59,7 @@ func run(folder string) error {
 	if _, given := os.LookupEnv("GOGC"); !given {
 		debug.SetGCPercent(gcPercent)
 	}
+	power.Cores()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	tracing, err := telemetry.New(ctx, s.OTLPEndpoint, s.Instance, s.TraceRatio, s.TracesPerSecond)

@@ -10,6 +10,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -90,6 +91,7 @@ type carrierKey struct {
 // New builds the handler and registers its metrics. It answers 404 until Use gives it a table.
 func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Tracing, metrics prometheus.Registerer) *Front {
 	f := &Front{
+		idle:     power.Idle{Cores: runtime.GOMAXPROCS(0)},
 		settings: s, traffic: counter, tracing: tracing,
 		sidecar: newTransport(s.ConnectionsToDapr),
 		plain:   newPlainTransport(false), h2c: newPlainTransport(true),

@@ -10,10 +10,21 @@ import (
 // looks are so many in a row without a request that the process counts as idle.
 const looks = 5
 
+// Cores sets GOMAXPROCS to half of the cores that there are by the machine and by the cgroup's quota, one at least, and
+// returns it; what the environment says stays. With all of them, the threads spend a quarter of their time waking each
+// other, and whatever is behind the gateway on the same box wants cores too.
+func Cores() int {
+	if _, given := os.LookupEnv("GOMAXPROCS"); !given {
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
 // Idle knows whether anybody is served. While nobody is, GOMAXPROCS is 1: with more, the scheduler wakes a second thread
 // for each timer and packet, to see whether there is work for it too. Changing it stops the world for some
 // microseconds, so it goes down only after a while, and up with the first request.
 type Idle struct {
+	Cores int         // GOMAXPROCS while somebody is served
 	asked atomic.Bool // since Quiet was called
 	low   atomic.Bool
 	quiet int
@@ -26,7 +37,7 @@ func (i *Idle) Asked() {
 	}
 	i.asked.Store(true)
 	if i.low.CompareAndSwap(true, false) {
-		go runtime.SetDefaultGOMAXPROCS() // this request need not wait for it
+		go runtime.GOMAXPROCS(i.Cores) // this request need not wait for it
 	}
 }
 
@@ -37,7 +48,7 @@ func (i *Idle) Quiet() bool {
 		return false
 	}
 	i.quiet++
-	if _, given := os.LookupEnv("GOMAXPROCS"); i.quiet == looks && !given {
+	if _, given := os.LookupEnv("GOMAXPROCS"); i.quiet == looks && !given && i.Cores > 1 {
 		i.low.Store(true)
 		runtime.GOMAXPROCS(1)
 	}

@@ -17,7 +17,7 @@ func TestOneCoreIsEnoughForNothingAndTheFirstRequestGetsAllOfThem(t *testing.T) 
 		_ = os.Unsetenv("GOMAXPROCS")
 		t.Cleanup(func() { _ = os.Setenv("GOMAXPROCS", given) })
 	}
-	i := &Idle{}
+	i := &Idle{Cores: all}
 	for round := range 3 {
 		i.Asked()
 		if i.Quiet() {
@@ -45,5 +45,21 @@ func TestOneCoreIsEnoughForNothingAndTheFirstRequestGetsAllOfThem(t *testing.T) 
 	}
 	if runtime.GOMAXPROCS(0) != all {
 		t.Error("what the environment says is changed")
+	}
+}
+
+func TestHalfOfTheCoresAreUsedUnlessTheEnvironmentSaysOtherwise(t *testing.T) {
+	t.Cleanup(runtime.SetDefaultGOMAXPROCS)
+	t.Setenv("GOMAXPROCS", "3")
+	runtime.GOMAXPROCS(3)
+	if got := Cores(); got != 3 {
+		t.Errorf("%d cores, where the environment says 3", got)
+	}
+	_ = os.Unsetenv("GOMAXPROCS")
+	for all, want := range map[int]int{1: 1, 2: 1, 3: 1, 4: 2, 8: 4} {
+		runtime.GOMAXPROCS(all)
+		if got := Cores(); got != want || runtime.GOMAXPROCS(0) != want {
+			t.Errorf("%d of %d cores are used, not %d", got, all, want)
+		}
 	}
 }
