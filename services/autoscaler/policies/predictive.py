@@ -16,7 +16,7 @@ from services.autoscaler.policies.newsvendor import quantile_of
 from services.autoscaler.policies.outlook import Outlook
 from services.autoscaler.policies.queueing import BEYOND, Burstiness, replicas_for
 from services.autoscaler.policies.reactive import Need, last_seconds, reactive_floor
-from services.autoscaler.policies.yardstick import LADDER, Yardstick
+from services.autoscaler.policies.yardstick import HOLD_S, LADDER, Yardstick
 
 FRESH_TICKS = 3
 """Ticks after which a forecast is not used any more, unless told otherwise: each tick or so brings one."""
@@ -28,7 +28,6 @@ UNKNOWN_START_DELAY_S = 5.0
 LATE_START = 1.1
 """Times the measured start delay that is looked ahead: starts jitter."""
 
-HOLD_S = 8.0
 CONFIRMED_BEYOND_TICKS = 5
 """A lead of more ticks than this has time for a second look before more is ordered."""
 

@@ -49,11 +49,13 @@ WASTE = 0.95
 LEAST_SHORT = 1e-6
 """Shares of time below this are none."""
 
+HOLD_S = 8.0
+"""Seconds that `predictive` waits before it lets go, live as on paper."""
+
 JUDGED_S = 20
 """Seconds over which the load is taken that replicas were needed for; in their middle they are counted."""
 
 _KEPT = 512  # samples of what was wanted on paper: as many as may be under way
-_HOLD_S = 8.0
 
 
 _PRICES = len(LADDER)
@@ -214,7 +216,7 @@ def weigh(
         need = float(min(max(math.ceil(asked - 1e-9), fewest), most))
         needs[at] = need
         for back in range(1, min(taken, 8)):
-            if times[(taken - back) % _KEPT] < now - _HOLD_S:
+            if times[(taken - back) % _KEPT] < now - HOLD_S:
                 break
             need = max(need, min(before, needs[(taken - back) % _KEPT]))
         wanted[k, at] = need
