@@ -276,51 +276,6 @@ func TestAConnectionHasSoManyStreamsAtOnce(t *testing.T) {
 	}
 }
 
-func TestOnlySoManyConnectionsAreTaken(t *testing.T) {
-	s := named(t, "one")
-	p := start(t, "FOREMESH_ROUTES="+folder(t, map[string]string{"a.yaml": to(s)}), "FOREMESH_MAX_CONNECTIONS=3").ready(t)
-	dial := func() net.Conn {
-		connection, err := net.Dial("tcp", p.public)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = connection.Close() })
-		if _, err := io.WriteString(connection, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		return connection
-	}
-	answers := func(connection net.Conn, within time.Duration) bool {
-		_ = connection.SetReadDeadline(time.Now().Add(within))
-		n, _ := connection.Read(make([]byte, 1))
-		return n == 1
-	}
-	var open []net.Conn
-	for range 3 {
-		connection := dial()
-		if !answers(connection, 10*time.Second) {
-			t.Fatal("no answer")
-		}
-		open = append(open, connection)
-	}
-	gauge := `gateway_connections{address="` + p.public + `"}`
-	if n := metric(t, p, gauge); n != 3 {
-		t.Errorf("%.0f connections are counted", n)
-	}
-	more := dial()
-	if answers(more, 300*time.Millisecond) {
-		t.Error("a fourth is taken")
-	}
-	_ = open[0].Close()
-	if !answers(more, 10*time.Second) {
-		t.Error("it gets no turn")
-	}
-	for _, connection := range append(open, more) {
-		_ = connection.Close()
-	}
-	until(t, func() bool { return metric(t, p, gauge) == 0 })
-}
-
 // TestASlowCallerOfHTTP2IsClosed: it sends half of a header, half of a body, a preface and nothing else, or reads no answer.
 func TestASlowCallerOfHTTP2IsClosed(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

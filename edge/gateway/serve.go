@@ -76,11 +76,13 @@ func run(folder string) error {
 		Name: "gateway_connections_reset_total", Help: "Connections that were closed as their client gave up too many streams."})}
 	connections := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "gateway_connections", Help: "Open connections of people by the address that they came to."}, []string{"address"})
-	registry.MustRegister(guard.Closed, connections)
+	crowded := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gateway_connections_refused_total", Help: "Connections that were closed as their client had as many as one may have, by the address that they came to."}, []string{"address"})
+	registry.MustRegister(guard.Closed, connections, crowded)
 
 	failed := make(chan error, 16)
 	people := &sockets.Set{
-		Connections: s.MaxConnections, Open: connections, Drain: s.ShutdownTimeout, Failed: func(err error) { failed <- err },
+		Connections: s.MaxConnections, PerClient: s.ConnectionsPerClient(), Open: connections, Refused: crowded, Drain: s.ShutdownTimeout, Failed: func(err error) { failed <- err },
 		Server: func(address string, encrypted bool) *http.Server {
 			made := server(s, guard.Handler(handler.On(address)))
 			made.ConnContext = guard.Context

@@ -2,7 +2,6 @@ package front
 
 import (
 	"net/http"
-	"net/netip"
 	"reflect"
 	"time"
 
@@ -54,10 +53,4 @@ func (x *exchange) decided(w http.ResponseWriter, name string, refused *auth.Ref
 	result := map[int]string{0: "allowed", http.StatusUnauthorized: "unauthorized", http.StatusForbidden: "forbidden", http.StatusServiceUnavailable: "unavailable"}[status]
 	x.front.identified.WithLabelValues(name, result).Inc()
 	return status
-}
-
-// address is whoever the connection is with: what a header says of it anyone can write.
-func address(r *http.Request) limit.Client {
-	client, _ := netip.ParseAddrPort(r.RemoteAddr)
-	return limit.Address(client.Addr())
 }

@@ -309,7 +309,8 @@ func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 
 func (f *Front) serve(w http.ResponseWriter, r *http.Request, x *exchange) int {
 	if x.limiter != nil && !x.rule.Action.Limit.ByIdentity {
-		if wait, allowed := x.limiter.Allow(address(r), time.Now()); !allowed {
+		// Whoever the connection is with: what a header says of it anyone can write.
+		if wait, allowed := x.limiter.Allow(limit.Peer(r.RemoteAddr), time.Now()); !allowed {
 			return write(w, problem.RateLimited(wait))
 		}
 	}

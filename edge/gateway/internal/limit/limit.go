@@ -52,6 +52,12 @@ func Address(address netip.Addr) Client {
 	return Client{prefix: prefix}
 }
 
+// Peer is the client at the other end of a connection; address is host:port.
+func Peer(address string) Client {
+	at, _ := netip.ParseAddrPort(address)
+	return Address(at.Addr())
+}
+
 // Named is a client that has proved its name.
 func Named(name string) Client { return Client{name: name} }
 

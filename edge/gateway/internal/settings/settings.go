@@ -36,6 +36,7 @@ type Settings struct {
 	MaxBodyBytes      int64
 	MaxInFlight       int
 	MaxConnections    int
+	MaxPerClient      int // see ConnectionsPerClient
 	MaxResets         int
 	HeaderTimeout     time.Duration
 	ReadTimeout       time.Duration
@@ -56,6 +57,14 @@ func (s *Settings) SecretsFolder() string {
 		return s.Secrets
 	}
 	return filepath.Join(s.Routes, "secrets")
+}
+
+// ConnectionsPerClient is how many connections one client may have.
+func (s *Settings) ConnectionsPerClient() int {
+	if s.MaxPerClient > 0 {
+		return s.MaxPerClient
+	}
+	return max(1, s.MaxConnections/4)
 }
 
 type variable struct {
@@ -172,6 +181,7 @@ var variables = []variable{
 	{"FOREMESH_MAX_HEADER_BYTES", "16384", "largest header", false, number(func(s *Settings) *int { return &s.MaxHeaderBytes }, 1024, 1<<20)},
 	{"FOREMESH_MAX_IN_FLIGHT", "2048", "most requests at once; more get 503", false, number(func(s *Settings) *int { return &s.MaxInFlight }, 1, 1<<20)},
 	{"FOREMESH_MAX_CONNECTIONS", "8192", "most open connections; more wait in the backlog", false, number(func(s *Settings) *int { return &s.MaxConnections }, 1, 1<<20)},
+	{"FOREMESH_MAX_CONNECTIONS_PER_CLIENT", "0", "most of them that one client has, an address or an IPv6 /64; more are closed. 0: a quarter of FOREMESH_MAX_CONNECTIONS", false, number(func(s *Settings) *int { return &s.MaxPerClient }, 0, 1<<20)},
 	{"FOREMESH_MAX_RESETS", "200", "most HTTP/2 streams that a client may give up on one connection in 10 s; one more closes it", false, number(func(s *Settings) *int { return &s.MaxResets }, 1, 1<<20)},
 	{"FOREMESH_HEADER_TIMEOUT", "5s", "time for a request's header", false, duration(func(s *Settings) *time.Duration { return &s.HeaderTimeout })},
 	{"FOREMESH_READ_TIMEOUT", "15s", "time for a whole request", false, duration(func(s *Settings) *time.Duration { return &s.ReadTimeout })},

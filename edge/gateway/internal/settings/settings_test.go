@@ -31,7 +31,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.Host != "127.0.0.1" || s.Port != 8081 || s.PublicPort != 8080 || s.DaprPort != 3500 || s.MaxBodyBytes != 65536 ||
-		s.HeaderTimeout != 5*time.Second || s.TraceRatio != 0.01 || s.OTLPEndpoint != "" || s.AppToken != "" || len(s.Direct) != 0 {
+		s.HeaderTimeout != 5*time.Second || s.ConnectionsPerClient() != 2048 || s.TraceRatio != 0.01 || s.OTLPEndpoint != "" || s.AppToken != "" || len(s.Direct) != 0 {
 		t.Errorf("got %+v", s)
 	}
 }
@@ -60,7 +60,7 @@ func TestEachWrongValueIsNamed(t *testing.T) {
 		{"FOREMESH_HOST", ""}, {"FOREMESH_HOST", "0.0.0.0"}, {"FOREMESH_HOST", "edge.example"}, {"FOREMESH_INSTANCE", ""}, {"FOREMESH_ROUTES", ""},
 		{"FOREMESH_DIRECT", "routing=http://a"}, {"FOREMESH_DIRECT", `{"routing": "127.0.0.1:9000"}`}, {"FOREMESH_OTLP_ENDPOINT", "localhost:4318"},
 		{"FOREMESH_TRACE_RATIO", "1.5"}, {"FOREMESH_TRACE_RATIO", "NaN"}, {"FOREMESH_TRACES_PER_SECOND", "-1"}, {"FOREMESH_RETRY_BUDGET", "ten"},
-		{"FOREMESH_MAX_BODY_BYTES", "0"}, {"FOREMESH_MAX_HEADER_BYTES", "10"}, {"FOREMESH_MAX_IN_FLIGHT", "1e3"}, {"FOREMESH_MAX_RESETS", "0"}, {"FOREMESH_MAX_CONNECTIONS", "99999999999999999999"},
+		{"FOREMESH_MAX_BODY_BYTES", "0"}, {"FOREMESH_MAX_HEADER_BYTES", "10"}, {"FOREMESH_MAX_IN_FLIGHT", "1e3"}, {"FOREMESH_MAX_RESETS", "0"}, {"FOREMESH_MAX_CONNECTIONS", "99999999999999999999"}, {"FOREMESH_MAX_CONNECTIONS_PER_CLIENT", "-1"},
 		{"FOREMESH_HEADER_TIMEOUT", "5"}, {"FOREMESH_READ_TIMEOUT", "0s"}, {"FOREMESH_IDLE_TIMEOUT", "-1s"}, {"FOREMESH_BACKEND_TIMEOUT", "soon"},
 		{"FOREMESH_SHUTDOWN_TIMEOUT", ""}, {"FOREMESH_PUBLISH_TIMEOUT", "1 s"}, {"FOREMESH_MAX_UNSENT_COUNTS", "0"}, {"FOREMESH_CONNECTIONS_TO_DAPR", "0"},
 	} {

@@ -13,17 +13,21 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
+
+	"github.com/foremesh/foremesh/edge/gateway/internal/limit"
 )
 
 // Set is the sockets that are open. Its fields are set once.
 type Set struct {
 	// Server makes the server of an address. One with a TLSConfig is served with TLS.
 	Server      func(address string, tls bool) *http.Server
-	Connections int                  // most that are open at each address; more wait in the system's backlog
-	Open        *prometheus.GaugeVec // of connections, by address
-	Drain       time.Duration        // time for what is in flight where an address is given up
-	Failed      func(err error)      // a socket that broke
-	open        map[string]*door     // by address
+	Connections int                    // most that are open at each address; more wait in the system's backlog
+	PerClient   int                    // most of them that a client has; more are closed
+	Open        *prometheus.GaugeVec   // of connections, by address
+	Refused     *prometheus.CounterVec // those beyond PerClient, by address
+	Drain       time.Duration          // time for what is in flight where an address is given up
+	Failed      func(err error)        // a socket that broke
+	open        map[string]*door       // by address
 	mu          sync.Mutex
 }
 
@@ -58,7 +62,9 @@ func (s *Set) Prepare(wanted map[string]bool) (swap func(), err error) {
 			undo()
 			return nil, err
 		}
-		fresh[address] = &door{tls: tls, listener: netutil.LimitListener(&counted{listener, s.Open.WithLabelValues(address)}, s.Connections)}
+		known := &counted{Listener: listener, most: s.PerClient, clients: map[limit.Client]int{},
+			open: s.Open.WithLabelValues(address), refused: s.Refused.WithLabelValues(address)}
+		fresh[address] = &door{tls: tls, listener: netutil.LimitListener(known, s.Connections)}
 	}
 	return func() { s.swap(wanted, fresh) }, nil
 }

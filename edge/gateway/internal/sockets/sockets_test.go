@@ -15,7 +15,8 @@ func set(t *testing.T, handler http.HandlerFunc) *Set {
 	t.Helper()
 	s := &Set{
 		Open:        prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "open"}, []string{"address"}),
-		Connections: 16, Drain: 5 * time.Second, Failed: func(err error) { t.Errorf("a socket broke: %v", err) },
+		Refused:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "refused"}, []string{"address"}),
+		Connections: 16, PerClient: 16, Drain: 5 * time.Second, Failed: func(err error) { t.Errorf("a socket broke: %v", err) },
 		Server: func(string, bool) *http.Server { return &http.Server{Handler: handler, ReadHeaderTimeout: time.Second} },
 	}
 	t.Cleanup(func() {
