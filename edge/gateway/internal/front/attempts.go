@@ -29,10 +29,11 @@ func (a attempts) RoundTrip(r *http.Request) (*http.Response, error) {
 	if retry == nil || x.upgrade {
 		return a.once(x, r)
 	}
-	a.front.budget.call()
+	budget := x.now.budgets[x.rule.At]
+	budget.call()
 	for n := 0; ; n++ {
 		answer, err := a.once(x, r)
-		if n >= retry.Attempts || !worthwhile(retry, r.Context(), answer, err) || !a.front.budget.retry() {
+		if n >= retry.Attempts || !worthwhile(retry, r.Context(), answer, err) || !budget.retry() {
 			return answer, err
 		}
 		if answer != nil {

@@ -1,22 +1,30 @@
 package front
 
-import (
-	"sync"
-	"time"
-)
+import "sync"
 
-// retryBudget lets retries add at most a share to the calls, so that they cannot turn a failure into a flood.
+// retryBudget lets retries add at most a share to the calls, so that they cannot turn a failure into a flood. Only calls earn
+// retries, and time does not, as in gRPC's retry throttling (A6): what time earns would be most of what a route with few calls sends.
 type retryBudget struct {
-	share     float64
-	perSecond float64 // allowed besides, for routes with few calls
+	share float64
 
 	mu     sync.Mutex
 	tokens float64
-	last   time.Time
 }
 
-// most is how many retries can be saved up: what a hundred calls and five seconds earn.
-func (b *retryBudget) most() float64 { return 100*b.share + 5*b.perSecond }
+// newRetryBudget returns one that has all that can be saved up.
+func newRetryBudget(share float64) *retryBudget {
+	b := &retryBudget{share: share}
+	b.tokens = b.most()
+	return b
+}
+
+// most is how many retries can be saved up: what a hundred calls earn, so that a hundred that fail are at most 1 + 2*share as many.
+func (b *retryBudget) most() float64 {
+	if b.share == 0 {
+		return 0
+	}
+	return max(1, 100*b.share)
+}
 
 // call notes a call: what earns the right to a retry.
 func (b *retryBudget) call() {
@@ -29,13 +37,6 @@ func (b *retryBudget) call() {
 func (b *retryBudget) retry() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.perSecond > 0 {
-		now := time.Now()
-		if b.last.IsZero() {
-			b.tokens = b.most()
-		}
-		b.tokens, b.last = min(b.tokens+b.perSecond*now.Sub(b.last).Seconds(), b.most()), now
-	}
 	if b.tokens < 1 {
 		return false
 	}

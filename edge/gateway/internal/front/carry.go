@@ -66,8 +66,9 @@ type carrier struct {
 	complained atomic.Int64 // epoch second of the last complaint
 }
 
-func newCarrier(f *Front, to *app, spec *routes.CoalesceSpec, budget *retryBudget) *carrier {
-	c := &carrier{front: f, app: to, spec: spec, address: to.root.String() + spec.Path, transport: newTransport(spec.MaxInFlight), budget: budget}
+func newCarrier(f *Front, to *app, spec *routes.CoalesceSpec) *carrier {
+	c := &carrier{front: f, app: to, spec: spec, address: to.root.String() + spec.Path, transport: newTransport(spec.MaxInFlight),
+		budget: newRetryBudget(f.settings.RetryBudgetShare)}
 	c.coalescer = coalesce.New(c.call, func(a asked) int { return len(a.quoted) },
 		coalesce.Bounds{Batch: spec.MaxBatch, Bytes: maxCallBytes, InFlight: spec.MaxInFlight, Queue: spec.MaxQueue, Eager: spec.Eager})
 	return c

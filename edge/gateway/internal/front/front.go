@@ -50,7 +50,6 @@ type Front struct {
 	buffers  buffers
 	slots    chan struct{} // one for each request in flight
 	mirrors  chan struct{} // one for each copy in flight
-	budget   *retryBudget
 	outliers outlier.Set
 	serving  atomic.Pointer[serving]
 	rollouts release.Set
@@ -69,6 +68,7 @@ type serving struct {
 	carriers map[*routes.Action]*carrier
 	byKey    map[carrierKey]*carrier
 	limiters map[*routes.Limit]*limiter
+	budgets  map[string]*retryBudget // of rules that retry, by file:line: one that fails must not use up another's
 
 	verifiers map[*auth.JWT]*auth.Verifier
 	gates     map[string]*concurrency.Limiter // by backend
@@ -97,7 +97,6 @@ func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Trac
 		plain:   newPlainTransport(false), h2c: newPlainTransport(true),
 		slots:   make(chan struct{}, s.MaxInFlight),
 		mirrors: make(chan struct{}, maxMirrors),
-		budget:  &retryBudget{share: s.RetryBudgetShare, perSecond: 1},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_requests_total", Help: "Requests by route and status."}, []string{"route", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -124,8 +123,7 @@ func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Trac
 func (f *Front) Use(table *routes.Table) {
 	before := f.serving.Load()
 	next := &serving{table: table, carriers: map[*routes.Action]*carrier{}, byKey: map[carrierKey]*carrier{}, limiters: map[*routes.Limit]*limiter{},
-		verifiers: map[*auth.JWT]*auth.Verifier{}, gates: map[string]*concurrency.Limiter{}}
-	budget := &retryBudget{share: f.settings.RetryBudgetShare}
+		verifiers: map[*auth.JWT]*auth.Verifier{}, gates: map[string]*concurrency.Limiter{}, budgets: map[string]*retryBudget{}}
 	type place struct {
 		rules   outlier.Rules
 		address string
@@ -138,6 +136,9 @@ func (f *Front) Use(table *routes.Table) {
 				known[place{rules(&rule.Action.Backends[i]), address}] = true
 			}
 			next.gate(&rule.Action.Backends[i], before)
+		}
+		if rule.Action.Retry != nil {
+			next.budget(rule.At, before, f.settings.RetryBudgetShare)
 		}
 		if rule.Action.Rollout != nil {
 			rollouts = append(rollouts, rule.Action.Rollout)
@@ -156,7 +157,7 @@ func (f *Front) Use(table *routes.Table) {
 			next.byKey[key] = before.byKey[key]
 		}
 		if next.byKey[key] == nil {
-			next.byKey[key] = newCarrier(f, f.app(key.app), rule.Action.Coalesce, budget)
+			next.byKey[key] = newCarrier(f, f.app(key.app), rule.Action.Coalesce)
 		}
 		next.carriers[rule.Action] = next.byKey[key]
 	})
@@ -172,6 +173,14 @@ func (f *Front) Table() *routes.Table { return f.serving.Load().table }
 
 // Rollouts are those of what is served.
 func (f *Front) Rollouts() *release.Set { return &f.rollouts }
+
+// budget is the one that a rule has already, else a new one.
+func (s *serving) budget(rule string, before *serving, share float64) {
+	s.budgets[rule] = before.budgets[rule]
+	if s.budgets[rule] == nil {
+		s.budgets[rule] = newRetryBudget(share)
+	}
+}
 
 // limiter is the one that counts for a limit already, else a new one.
 func (s *serving) limiter(of *routes.Limit) *limiter {

@@ -268,16 +268,39 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// TestRetriesOfAnOutageAreFew: however slowly requests come, and however much another rule has earned.
 func TestRetriesOfAnOutageAreFew(t *testing.T) {
-	a := serve(t, "a", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
-	g := with(t, map[string]*service{"a": a}, "    - retry: { codes: [ 503 ], attempts: 3, backoff: 1ms }\n"+toA, nil)
-	began := time.Now()
-	for range 1000 {
+	fails := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }
+	a, b := serve(t, "a", fails), serve(t, "b", func(http.ResponseWriter, *http.Request) {})
+	g := with(t, map[string]*service{"a": a, "b": b}, "    - retry: { codes: [ 503 ], attempts: 3, backoff: 1ms }\n"+toA+
+		"    - matches: [ { path: { value: /well } } ]\n      retry: { codes: [ 503 ], attempts: 3, backoff: 1ms }\n      backendRefs: [ { name: b, port: 80 } ]\n", nil)
+	slowly := time.NewTicker(20 * time.Millisecond)
+	defer slowly.Stop()
+	for range 100 {
+		<-slowly.C
+		g.ask(t, "GET", "a", "/", "")
+		g.ask(t, "GET", "a", "/well", "")
+	}
+	if a.count() < 110 || a.count() > 120 || b.count() != 100 {
+		t.Errorf("100 requests became %d calls, want 110 to 120; 100 that were answered became %d", a.count(), b.count())
+	}
+	g.front.Use(g.front.Table()) // a reload earns nothing
+	hundred := a.count()
+	for range 900 {
 		g.ask(t, "GET", "a", "/", "")
 	}
-	// A tenth, one a second, and what is saved up at the beginning (15).
-	if most := 1000 + 100 + 15 + int(time.Since(began).Seconds()) + 2; a.count() > most || a.count() > 1200 {
-		t.Errorf("1000 requests became %d calls, want at most %d", a.count(), most)
+	t.Logf("100 requests: %d calls; 1000: %d", hundred, a.count())
+	if a.count() < 1100 || a.count() > 1110 { // a tenth, and what is saved up at the beginning (10)
+		t.Errorf("1000 requests became %d calls, want 1100 to 1110", a.count())
+	}
+}
+
+func TestABudgetOfNothingRetriesNothing(t *testing.T) {
+	a := serve(t, "a", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+	g := with(t, map[string]*service{"a": a}, "    - retry: { codes: [ 503 ], attempts: 3, backoff: 1ms }\n"+toA, func(s *settings.Settings) { s.RetryBudgetShare = 0 })
+	g.ask(t, "GET", "a", "/", "")
+	if a.count() != 1 {
+		t.Errorf("got %d calls", a.count())
 	}
 }
 
