@@ -51,6 +51,9 @@ func run(folder string) error {
 	if folder != "" {
 		s.Routes = folder
 	}
+	if err := s.State.Make(); err != nil {
+		return fmt.Errorf("FOREMESH_STATE: %w", err)
+	}
 	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("app", "gateway", "instance", s.Instance))
 	// So that garbage is collected before a box's limit ends the process; GOMEMLIMIT of the environment goes first.
 	if _, err := memlimit.Set(); err != nil {

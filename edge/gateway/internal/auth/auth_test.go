@@ -25,6 +25,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
+	"github.com/foremesh/foremesh/edge/gateway/internal/private"
 )
 
 var (
@@ -103,7 +104,7 @@ func fixed(t *testing.T, change func(*auth.JWT)) *auth.Verifier {
 	if change != nil {
 		change(p)
 	}
-	return auth.NewVerifier(p, func(string) {})
+	return auth.NewVerifier(p, "", func(string) {})
 }
 
 func check(t *testing.T, v *auth.Verifier, token string) (http.Header, string, *auth.Refusal) {
@@ -274,9 +275,14 @@ func serve(t *testing.T, document []byte) *issuer {
 }
 
 func (i *issuer) verifier(refresh time.Duration) (*auth.Verifier, *atomic.Int64) {
+	return i.restarted("", refresh, time.Hour)
+}
+
+// restarted checks as a gateway does that has just begun.
+func (i *issuer) restarted(state private.Folder, refresh, keep time.Duration) (*auth.Verifier, *atomic.Int64) {
 	p, failed := policy(), &atomic.Int64{}
-	p.Remote = &auth.Remote{URL: i.URL, Timeout: 500 * time.Millisecond, Refresh: refresh}
-	return auth.NewVerifier(p, func(result string) {
+	p.Remote = &auth.Remote{URL: i.URL, Timeout: 500 * time.Millisecond, Refresh: refresh, Keep: keep}
+	return auth.NewVerifier(p, state, func(result string) {
 		if result == "failed" {
 			failed.Add(1)
 		}
@@ -460,13 +466,13 @@ func BenchmarkCheck(b *testing.B) {
 	keys, _ := auth.ParseKeys(set(map[string]crypto.Signer{"r": rsaKey, "e": ecKey, "d": edKey}))
 	p := policy()
 	p.Keys = keys
-	v := auth.NewVerifier(p, nil)
+	v := auth.NewVerifier(p, "", nil)
 	for algorithm, key := range map[string]crypto.Signer{"RS256": rsaKey, "ES256": ecKey, "EdDSA": edKey} {
 		signer, _ := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(algorithm), Key: key}, nil)
 		text, _ := jwt.Signed(signer).Claims(map[string]any(fine(nil))).Serialize()
 		b.Run(algorithm+"/first", func(b *testing.B) {
 			for b.Loop() {
-				if _, refused := auth.NewVerifier(p, nil).Check(b.Context(), http.Header{"Authorization": {"Bearer " + text}}, start); refused != nil {
+				if _, refused := auth.NewVerifier(p, "", nil).Check(b.Context(), http.Header{"Authorization": {"Bearer " + text}}, start); refused != nil {
 					b.Fatal(refused)
 				}
 			}

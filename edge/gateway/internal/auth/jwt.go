@@ -13,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/foremesh/foremesh/edge/gateway/internal/private"
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 )
 
@@ -41,6 +42,7 @@ type Remote struct {
 	URL     string
 	Timeout time.Duration // of one look
 	Refresh time.Duration // between looks
+	Keep    time.Duration // that keys are used for after the look that found them, where later ones find none
 }
 
 // Requirement is a claim that a token must have.
@@ -61,11 +63,12 @@ type Verifier struct {
 	verified verified
 }
 
-// NewVerifier begins to look for keys where they are at an address. results counts the looks by how they ended.
-func NewVerifier(of *JWT, results func(result string)) *Verifier {
+// NewVerifier begins to look for keys where they are at an address, and keeps them in state over a restart. results counts the
+// looks by how they ended.
+func NewVerifier(of *JWT, state private.Folder, results func(result string)) *Verifier {
 	v := &Verifier{JWT: of, keys: fixed(of.Keys)}
 	if of.Remote != nil {
-		v.keys = newRemoteKeys(of.Remote, results)
+		v.keys = newRemoteKeys(of.Remote, state, results)
 	}
 	return v
 }

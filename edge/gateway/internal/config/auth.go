@@ -2,9 +2,7 @@ package config
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -18,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/auth"
+	"github.com/foremesh/foremesh/edge/gateway/internal/private"
 )
 
 // JWT lets those into the rules that refer to it (an ExtensionRef filter) who have a token of an issuer.
@@ -33,6 +32,7 @@ type JWT struct {
 			URL     string          `json:"url"`     // or https; http of this machine alone
 			Timeout metav1.Duration `json:"timeout"` // of a look at the URL; 2s
 			Refresh metav1.Duration `json:"refresh"` // between looks; 10m
+			Keep    metav1.Duration `json:"keep"`    // that keys are used for where the URL is gone; 168h
 		} `json:"keys"`
 		Skew    *metav1.Duration `json:"skew"` // that clocks may differ; 30s
 		Require []struct {
@@ -113,15 +113,21 @@ func (b *builder) readTokens() {
 		case (s.Keys.Secret == "") == (s.Keys.URL == ""):
 			wrong("keys", "keys needs either secret (a folder with jwks.json) or url")
 		case s.Keys.URL != "":
-			made.Remote = &auth.Remote{URL: s.Keys.URL, Timeout: s.Keys.Timeout.Duration, Refresh: s.Keys.Refresh.Duration}
+			made.Remote = &auth.Remote{URL: s.Keys.URL, Timeout: s.Keys.Timeout.Duration, Refresh: s.Keys.Refresh.Duration, Keep: s.Keys.Keep.Duration}
 			if made.Remote.Timeout == 0 {
 				made.Remote.Timeout = 2 * time.Second
 			}
 			if made.Remote.Refresh == 0 {
 				made.Remote.Refresh = 10 * time.Minute
 			}
+			if made.Remote.Keep == 0 {
+				made.Remote.Keep = 7 * 24 * time.Hour
+			}
 			if made.Remote.Timeout < 0 || made.Remote.Timeout > maxTimeout || made.Remote.Refresh < minRefresh {
 				wrong("keys", "timeout is %s and refresh %s; use up to %s, and %s or more", made.Remote.Timeout, made.Remote.Refresh, maxTimeout, minRefresh)
+			}
+			if made.Remote.Keep < made.Remote.Refresh {
+				wrong("keys", "keep is %s, which is shorter than refresh (%s); use more, such as 168h", made.Remote.Keep, made.Remote.Refresh)
 			}
 			if why := badKeysURL(s.Keys.URL); why != "" {
 				wrong("keys", "url %s", why)
@@ -207,7 +213,7 @@ func (b *builder) keySet(namespace, name string) ([]jose.JSONWebKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	document, err := readPrivate(filepath.Join(folder, "jwks.json"), 0o022, auth.MaxKeySet)
+	document, err := private.Read(filepath.Join(folder, "jwks.json"), 0o022, auth.MaxKeySet)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +239,7 @@ func (b *builder) clients(namespace, name string) (all []auth.Client, problems [
 			continue
 		}
 		path := filepath.Join(folder, entry.Name())
-		text, err := readPrivate(path, 0o077, 4096)
+		text, err := private.Read(path, 0o077, 4096)
 		key := strings.TrimSpace(string(text))
 		switch {
 		case err != nil:
@@ -252,20 +258,4 @@ func (b *builder) clients(namespace, name string) (all []auth.Client, problems [
 		problems = []error{fmt.Errorf("%s is empty; put a file for each client into it", folder)}
 	}
 	return all, problems
-}
-
-// readPrivate reads a file that others may not read, or not change, as `forbidden` says, up to a size.
-func readPrivate(path string, forbidden fs.FileMode, most int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, errors.New(path + " is no file")
-	case info.Mode().Perm()&forbidden != 0:
-		return nil, fmt.Errorf("%s has mode %04o, so that others can read or change it; use chmod 600", path, info.Mode().Perm())
-	case info.Size() > most:
-		return nil, fmt.Errorf("%s has %d bytes; at most %d are read", path, info.Size(), most)
-	}
-	return os.ReadFile(path)
 }

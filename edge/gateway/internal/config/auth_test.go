@@ -142,6 +142,7 @@ func TestAMistakeInAnAuthenticationIsNamed(t *testing.T) {
 		"http":                {"{ secret: staff }", "{ url: http://id.example.com/keys }", "17", []string{"use https"}},
 		"a password":          {"{ secret: staff }", "{ url: https://a:b@id.example.com/keys }", "17", []string{"name or password", "remove"}},
 		"refresh":             {"{ secret: staff }", "{ url: https://a/, refresh: 1s }", "17", []string{"refresh 1s", "10s or more"}},
+		"keep":                {"{ secret: staff }", "{ url: https://a/, keep: 5m }", "17", []string{"keep is 5m0s", "refresh (10m0s)", "168h"}},
 		"timeout":             {"{ secret: staff }", "{ url: https://a/, timeout: 1h }", "17", []string{"timeout is 1h0m0s", "30s"}},
 		"skew":                {"  audiences", "  skew: 1h\n  audiences", "16", []string{"skew is 1h0m0s", "5m"}},
 		"claim":               {"claim: sub", "claim: 'a\"b'", "19", []string{"claim 'a\"b'", "without quotes"}},

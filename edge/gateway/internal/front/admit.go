@@ -17,7 +17,7 @@ func (s *serving) verifier(of *auth.JWT, f *Front) *auth.Verifier {
 			return one
 		}
 	}
-	return auth.NewVerifier(of, func(result string) { f.keyLooks.WithLabelValues(of.Name, result).Inc() })
+	return auth.NewVerifier(of, f.settings.State, func(result string) { f.keyLooks.WithLabelValues(of.Name, result).Inc() })
 }
 
 // identify finds out who a request is from, if its rule asks for that, and returns 0; or it answers, and returns the status.

@@ -109,6 +109,7 @@ func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Trac
 		keyLooks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_key_looks_total", Help: "Looks at key sets of JWTs by result: loaded or failed."}, []string{"name", "result"}),
 	}
+	f.rollouts.State = s.State
 	f.proxy = f.newProxy()
 	f.serving.Store(&serving{table: &routes.Table{}})
 	metrics.MustRegister(f.requests, f.seconds, f.dropped, f.identified, f.keyLooks, &f.outliers, gates{f}, &f.rollouts,

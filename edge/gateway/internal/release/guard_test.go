@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/canary"
+	"github.com/foremesh/foremesh/edge/gateway/internal/configuration"
 )
 
 func guarded(coolDown time.Duration) *Spec {
@@ -62,6 +63,7 @@ func TestACanaryComesBackByOtherWeightsAfterItsCoolDown(t *testing.T) {
 	}{
 		"nothing changed":   {func(*Set) {}, map[string]int{"v1": 90, "v2": 0}},
 		"a bad value":       {func(s *Set) { s.Take(source, item(`{"weights": {"v9": 1}}`)) }, map[string]int{"v1": 90, "v2": 0}},
+		"and back":          {func(s *Set) { s.Take(source, item(`{"weights": {"v9": 1}}`)); s.Take(source, configuration.Item{}) }, map[string]int{"v1": 90, "v2": 0}},
 		"other weights":     {func(s *Set) { s.Take(source, item(`{"weights": {"v1": 99, "v2": 1}}`)) }, map[string]int{"v1": 99, "v2": 1}},
 		"the same, revised": {func(s *Set) { s.Take(source, item(`{"weights": {"v1": 90, "v2": 10}, "revision": "2"}`)) }, map[string]int{"v1": 90, "v2": 10}},
 	} {

@@ -5,7 +5,6 @@ package release
 import (
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,6 +60,7 @@ type Rollout struct {
 	mu        sync.Mutex
 	at        string             // file:line
 	item      configuration.Item // as last looked at
+	taken     configuration.Item // the last that was not wrong
 	weights   []int              // that the file or the store asks for
 	from      string             // "file" or "store"
 	since     time.Time          // of the weights
@@ -71,6 +71,7 @@ type Rollout struct {
 	verdict   canary.Verdict     // of the last look
 	rolled    *rollBack          // nil: the canary is as it is asked for
 	rollBacks int
+	keep      func() // what must outlive a restart has changed
 }
 
 // outcomes are how the requests of a variant ended.
@@ -78,13 +79,14 @@ type outcomes struct{ served, failed int }
 
 // rollBack is the guard's decision.
 type rollBack struct {
-	at      time.Time
-	why     string
-	changed bool // other weights are asked for since
+	Canary  string
+	At      time.Time
+	Why     string
+	Changed bool // other weights are asked for since
 }
 
-func begin(spec *Spec, now time.Time) *Rollout {
-	r := &Rollout{spec: spec, at: spec.At, outcomes: make([]outcomes, len(spec.Variants))}
+func begin(spec *Spec, now time.Time, keep func()) *Rollout {
+	r := &Rollout{spec: spec, at: spec.At, outcomes: make([]outcomes, len(spec.Variants)), keep: keep}
 	if spec.Guard != nil {
 		r.guard = canary.New(spec.Guard.Rules)
 	}
@@ -109,7 +111,7 @@ func (r *Rollout) use(weights []int, from string, now time.Time) {
 func (r *Rollout) settle(now time.Time) {
 	weights := r.weights
 	if g := r.spec.Guard; g != nil {
-		if r.rolled != nil && r.rolled.changed && now.Sub(r.rolled.at) >= g.CoolDown {
+		if r.rolled != nil && r.rolled.Changed && now.Sub(r.rolled.At) >= g.CoolDown {
 			slog.Info("a canary that was rolled back gets requests again", "rollout", r.spec.Name, "canary", r.spec.Variants[g.Canary])
 			r.rolled, r.guard, r.verdict = nil, canary.New(g.Rules), canary.Verdict{}
 		}
@@ -134,14 +136,23 @@ func (r *Rollout) settle(now time.Time) {
 // Observe notes how a request of a variant ended, and rolls the canary back where the guard finds it bad. Latency counts
 // only where it did not fail.
 func (r *Rollout) Observe(now time.Time, variant int, failed bool, latency time.Duration) {
+	if r.observe(now, variant, failed, latency) {
+		r.keep()
+	}
+}
+
+// observe returns whether the canary is rolled back now, or no more.
+func (r *Rollout) observe(now time.Time, variant int, failed bool, latency time.Duration) (changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before := r.rolled
+	defer func() { changed = r.rolled != before }()
 	if failed {
 		r.outcomes[variant].failed++
 	} else {
 		r.outcomes[variant].served++
 	}
-	if r.rolled != nil && r.rolled.changed { // its cool-down may be over
+	if r.rolled != nil && r.rolled.Changed { // its cool-down may be over
 		r.settle(now)
 	}
 	g := r.spec.Guard
@@ -153,11 +164,12 @@ func (r *Rollout) Observe(now time.Time, variant int, failed bool, latency time.
 	if !r.verdict.Bad {
 		return
 	}
-	r.rolled = &rollBack{at: now, why: r.verdict.Why}
+	r.rolled = &rollBack{Canary: r.spec.Variants[g.Canary], At: now, Why: r.verdict.Why}
 	r.rollBacks++
 	r.settle(now)
 	slog.Error("a canary is rolled back", "rollout", r.spec.Name, "canary", r.spec.Variants[g.Canary], "stable", r.spec.Variants[g.Stable],
-		"why", r.rolled.why, "weights", r.described())
+		"why", r.rolled.Why, "weights", r.described())
+	return
 }
 
 // take considers what the store has. A value that is wrong changes nothing; a key that is gone gives the file its word back.
@@ -181,9 +193,10 @@ func (r *Rollout) take(item configuration.Item, now time.Time) {
 		weights, from = parsed, "store"
 	}
 	r.refused = ""
-	if r.rolled != nil {
-		r.rolled.changed = true
+	if r.rolled != nil && item != r.taken {
+		r.rolled.Changed = true
 	}
+	r.taken = item
 	r.use(weights, from, now)
 	r.changes++
 	slog.Info("weights changed", "rollout", r.spec.Name, "from", from, "version", item.Version, "weights", r.described())
@@ -233,98 +246,9 @@ func (r *Rollout) state() State {
 	if g := r.spec.Guard; g != nil {
 		s.Guard = &GuardState{Stable: r.spec.Variants[g.Stable], Canary: r.spec.Variants[g.Canary], Verdict: r.verdict}
 		if r.rolled != nil {
-			until := r.rolled.at.Add(g.CoolDown)
-			s.Guard.RolledBack, s.Guard.At, s.Guard.Until, s.Guard.Why = true, &r.rolled.at, &until, r.rolled.why
+			at, until := r.rolled.At, r.rolled.At.Add(g.CoolDown)
+			s.Guard.RolledBack, s.Guard.At, s.Guard.Until, s.Guard.Why = true, &at, &until, r.rolled.Why
 		}
 	}
 	return s
-}
-
-// Set is the Rollouts of a table.
-type Set struct {
-	mu  sync.Mutex
-	all map[*Spec]*Rollout
-}
-
-// Use makes a Rollout of each spec. One whose spec is as it was goes on; one that reads the same key as before keeps what
-// that said.
-func (s *Set) Use(specs []*Spec) map[*Spec]*Rollout {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now, next := time.Now(), map[*Spec]*Rollout{}
-	for _, spec := range specs {
-		if next[spec] != nil {
-			continue
-		}
-		made := begin(spec, now)
-		for before, rollout := range s.all {
-			switch {
-			case before.equal(spec):
-				made = rollout
-				made.mu.Lock()
-				made.at = spec.At
-				made.mu.Unlock()
-			case before.Name == spec.Name:
-				made.inherit(rollout, now)
-			}
-		}
-		next[spec] = made
-	}
-	s.all = next
-	return next
-}
-
-// inherit takes over what the one before it knew: what the same key said, and that the same canary was rolled back, which
-// another spec is a reason to try again, when its cool-down is over.
-func (r *Rollout) inherit(before *Rollout, now time.Time) {
-	before.mu.Lock()
-	item, rolled := before.item, before.rolled
-	before.mu.Unlock()
-	if g, had := r.spec.Guard, before.spec.Guard; g != nil && had != nil && rolled != nil && r.spec.Variants[g.Canary] == before.spec.Variants[had.Canary] {
-		r.rolled = &rollBack{at: rolled.at, why: rolled.why, changed: true}
-	}
-	if r.spec.Source != nil && before.spec.reads(r.spec.Source) {
-		r.take(item, now)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.settle(now)
-}
-
-// Keys returns what is to be watched.
-func (s *Set) Keys() (keys []configuration.Key) {
-	for _, r := range s.list() {
-		if r.spec.Source != nil {
-			keys = append(keys, *r.spec.Source)
-		}
-	}
-	return keys
-}
-
-// Take considers what a store has for a key.
-func (s *Set) Take(key configuration.Key, item configuration.Item) {
-	for _, r := range s.list() {
-		if r.spec.reads(&key) {
-			r.take(item, time.Now())
-		}
-	}
-}
-
-// States returns how each Rollout does, by name.
-func (s *Set) States() []State {
-	all := []State{}
-	for _, r := range s.list() {
-		all = append(all, r.state())
-	}
-	return all
-}
-
-func (s *Set) list() (all []*Rollout) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.all {
-		all = append(all, r)
-	}
-	slices.SortFunc(all, func(a, b *Rollout) int { return strings.Compare(a.spec.Name, b.spec.Name) })
-	return all
 }

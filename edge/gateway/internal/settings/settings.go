@@ -14,6 +14,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/foremesh/foremesh/edge/gateway/internal/private"
 )
 
 // Settings is everything the gateway is told from outside.
@@ -26,6 +28,7 @@ type Settings struct {
 	Routes            string            // folder of Gateway API YAML
 	Secrets           string            // folder of certificates; see SecretsFolder
 	ReloadInterval    time.Duration     // between looks at both
+	State             private.Folder    // what outlives the process
 	DaprPort          int               // the own sidecar's HTTP API
 	DaprToken         string            // sent to the own sidecar
 	AppToken          string            // expected from the own sidecar
@@ -152,6 +155,8 @@ var variables = []variable{
 	{"FOREMESH_SECRETS", "", "folder of certificates, NAMESPACE/NAME/tls.crt and tls.key; empty: `secrets` in the folder of routes", false,
 		func(s *Settings, value string) error { s.Secrets = value; return nil }},
 	{"FOREMESH_RELOAD_INTERVAL", "1s", "time between looks at the folder of routes; a change is served after two that see the same", false, duration(func(s *Settings) *time.Duration { return &s.ReloadInterval })},
+	{"FOREMESH_STATE", "", "folder of what outlives a restart: canaries that were rolled back, keys of JWTs; made if it is not there; empty: nothing does", false,
+		func(s *Settings, value string) error { s.State = private.Folder(value); return nil }},
 	{"DAPR_HTTP_PORT", "3500", "HTTP port of the own sidecar", false, number(func(s *Settings) *int { return &s.DaprPort }, 1, 65535)},
 	{"DAPR_API_TOKEN", "", "token sent to the own sidecar", true, token(func(s *Settings) *string { return &s.DaprToken })},
 	{"APP_API_TOKEN", "", "token that the own sidecar must send; empty refuses everything", true, token(func(s *Settings) *string { return &s.AppToken })},
