@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from foremesh.forecast_train import train
-from foremesh.options import USAGE, exits, progress_bar
+from foremesh.options import USAGE, exits, progress_bar, writable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,7 +77,7 @@ def backtest(
         if not 0 < last <= 1:
             raise ValueError(f"--last: {last:g}; write a share above 0, up to 1")
         if json is not None and str(json) != "-":
-            _writable(json)
+            json = writable("--json", json)
         with progress_bar(console, disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task("forecasts")
             table: dict[str, Any] = judging.run(
@@ -148,8 +148,3 @@ def table_of(result: dict[str, Any]) -> Table:
         )  # fmt: skip
         table.add_row(*cells, style="bold" if row["model"] == "champion" else None)
     return table
-
-
-def _writable(path: Path) -> None:
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ValueError(f"--json: {path} can't be written; name a file in a folder that is there")

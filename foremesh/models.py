@@ -17,7 +17,7 @@ from deploy.local.settings import REPO
 from foremesh.mesh import Failed
 from foremesh.models_serve import serve
 from foremesh.models_train import train
-from foremesh.options import USAGE, Json, exits
+from foremesh.options import USAGE, Json, exits, writable
 from models import entries, evaluate
 from models.intents.utterances import read_utterances
 from models.report.cards import speed
@@ -198,18 +198,6 @@ def eval_(
         except OSError as e:
             raise Failed(f"{json} cannot be written: {e.strerror}") from None
     show_result(result, entry)
-
-
-def writable(option: str, path: Path) -> Path:
-    """Where a result will lie, links followed. Raises ValueError, naming the option, when no plain file can be written
-    there: better before the work than after it.
-    """
-    target = path.resolve()
-    if not target.parent.is_dir():
-        raise ValueError(f"{option} {path}: there is no folder {target.parent}")
-    if target.exists() and not target.is_file():
-        raise ValueError(f"{option} {path} is there and is no plain file; name another one")
-    return target
 
 
 def show_result(result: evaluate.Measured, entry: entries.Entry) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
@@ -62,6 +63,18 @@ def exits(verb: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(FAILED) from None
 
     return run
+
+
+def writable(option: str, path: Path) -> Path:
+    """Where a result will lie, links followed. Raises ValueError, naming the option, when no plain file can be written
+    there: better before the work than after it.
+    """
+    target = path.resolve()
+    if not target.parent.is_dir():
+        raise ValueError(f"{option} {path}: there is no folder {target.parent}")
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{option} {path} is there and is no plain file; name another one")
+    return target
 
 
 def progress_bar(console: Console, *, disable: bool = False, shares: bool = False) -> Progress:

@@ -98,7 +98,8 @@ def backtest(
     """Forecast `counts` (per bin, NaN = unknown) at every `every`-th origin from bin `first` on.
 
     step_s: seconds in a step; bins: bins that make one, windows slide by single bins. steps: the horizons to
-    report. The champion is asked from WARM_STEPS steps before `first` on, so that it has a record by then.
+    report; none for one at which persistence was never wrong, for there are no ratios to that. The champion is asked
+    from WARM_STEPS steps before `first` on, so that it has a record by then.
     """
     total = np.concatenate(([0.0], np.cumsum(counts)))
     if not np.isfinite(counts).all():
@@ -146,15 +147,15 @@ def backtest(
         Row(
             horizon_s=HORIZONS[index] * step_s,
             model=name,
-            mae_ratio=_ratio(cell[0, index], cell[1, index]),
-            pinball_ratio=_ratio(cell[2, index], cell[3, index]),
+            mae_ratio=round(float(cell[0, index] / cell[1, index]), 4),
+            pinball_ratio=round(float(cell[2, index] / cell[3, index]), 4),
             coverage_q95=round(float(cell[4, index] / cell[5, index]), 4),
             step_s=step_s,
             origins=int(cell[5, index]),
         )
         for name, cell in sorted(sums.items())
         for index in indices
-        if cell[5, index] > 0
+        if cell[1, index] > 0 and cell[3, index] > 0
     ]
 
 
@@ -175,15 +176,23 @@ def run(
     parts, notes = plan(trace.step_s, len(trace.counts) - first, horizons_s)
     rows: list[Row] = []
     for at, part in enumerate(parts):
-        rows += backtest(
+        step_s = trace.step_s * part.bins
+        found = backtest(
             trace.counts,
-            trace.step_s * part.bins,
+            step_s,
             served(folder),
             first=first,
             bins=part.bins,
             steps=part.steps,
             progress=lambda done, total, at=at: progress(at * total + done, len(parts) * total),  # type: ignore[misc]
         )
+        rows += found
+        judged = {row.horizon_s for row in found}
+        notes += [
+            f"{horizon_s:g} s is skipped: the last value is never wrong there, so there is no error to compare with"
+            for horizon_s in (steps * step_s for steps in part.steps)
+            if horizon_s not in judged
+        ]
     return {
         "trace": trace.name,
         "step_s": trace.step_s * (parts[0].bins if parts else 1),
@@ -194,8 +203,3 @@ def run(
 
 def _whole(number: float) -> bool:
     return round(number) >= 1 and abs(number - round(number)) < 1e-6
-
-
-def _ratio(ours: float, theirs: float) -> float:
-    """`ours / theirs`; two errors of zero are equal."""
-    return round(float(ours / theirs), 4) if theirs > 0 else (1.0 if ours == 0 else float("inf"))

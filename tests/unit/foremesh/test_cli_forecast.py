@@ -53,7 +53,10 @@ def test_json_goes_to_the_screen_when_asked(foremesh: Foremesh, trace: Path) -> 
         (["--horizon", "1m,-5m"], "'-5m' is no time ahead"),
         (["--horizon", "10s"], "no horizon can be judged"),
         (["--last", "0"], "--last"),
-        (["--json", "/no/such/folder/out.json"], "can't be written"),
+        (["--json", "/no/such/folder/out.json"], "--json /no/such/folder/out.json: there is no folder"),
+        (["--json", "/"], "--json /"),
+        (["--horizon", "0"], "'0' is no time ahead"),
+        (["--last", "nan"], "--last"),
         (["--model", "absent.onnx"], "absent.onnx"),
     ],
 )
@@ -75,6 +78,7 @@ def test_options_that_make_no_sense_are_told_and_end_with_2(
         ("timestamp,requests\n0,1\n60,-2\n", "wave.csv:3"),
         ("timestamp,requests\n0,1\n60,many\n", "wave.csv:3"),
         ("timestamp,requests\n0,1\n0,1\n", "sort the file"),
+        ("timestamp,requests\n60,1\n0,1\n", "sort the file"),
     ],
 )
 @pytest.mark.parametrize("verb", ["backtest", "train"])
@@ -91,6 +95,22 @@ def test_a_trace_that_cannot_be_used_names_file_line_and_remedy(
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_trace_that_never_changes_has_nothing_to_judge_and_says_so(foremesh: Foremesh, trace: Path) -> None:
+    trace.write_text("timestamp,requests\n" + "".join(f"{60 * i},7\n" for i in range(100)))
+    done = foremesh("forecast", "backtest", "--trace", str(trace), "--json", "-")
+    assert done.returncode == 2
+    assert "the last value is never wrong there" in done.stderr
+    assert done.stdout == ""
+
+
+def test_gaps_are_judged_around(foremesh: Foremesh, trace: Path) -> None:
+    lines = trace.read_text().splitlines(keepends=True)
+    trace.write_text("".join(lines[:340] + lines[360:]))
+    done = foremesh("forecast", "backtest", "--trace", str(trace), "--horizon", "1m", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert {row["origins"] for row in json.loads(done.stdout)["rows"]} == {79}
 
 
 def test_a_network_is_named_as_one(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,35 @@ def test_iso_and_seconds_are_read_and_missing_bins_are_gaps(tmp_path: Path) -> N
         ("timestamp,requests\n5,1\n0,2\n", "sort"),
         ("timestamp,requests\nsoon,1\n", "'soon'"),
         ("timestamp,requests\n0,1\n1,1\n9999999,1\n", "bins must be equal"),
+        ("timestamp,requests\n0,1\n60,1\n85,1\n120,1\n180,1\n", "trace.csv:4"),
+        ("timestamp,requests\n0,1\nnan,1\n", "trace.csv:3"),
+        ("timestamp,requests\n0,1\ninf,1\n", "'inf'"),
+        ("timestamp,requests\n0,1\n1,1e300\n", "0 to 1e+12"),
+        ("timestamp;requests\n0;1\n1;1\n", "comma between"),
+        (f"timestamp,requests\n0,1\n1,{'9' * 200_000}\n", "trace.csv:3"),
     ],
 )
 def test_a_bad_trace_names_file_and_line(text: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(BadTrace, match=r"trace\.csv") as error:
         read(write(tmp_path, text))
     assert says in str(error.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "\ufefftimestamp,requests\n0,1\n60,2\n")).step_s == 60
+
+
+def test_times_without_a_zone_have_no_hour_that_comes_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "".join(f"2024-11-03T{hour:02}:00:00,{hour}\n" for hour in range(6))
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert read(write(tmp_path, f"timestamp,requests\n{rows}")).counts.tolist() == [0, 1, 2, 3, 4, 5]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_trace_that_is_not_there_is_named(tmp_path: Path) -> None:
