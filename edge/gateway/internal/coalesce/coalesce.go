@@ -11,8 +11,12 @@ import (
 	"sync"
 )
 
-// ErrFull means that the queue has no room.
-var ErrFull = errors.New("the queue is full")
+var (
+	// ErrFull means that the queue has no room.
+	ErrFull = errors.New("the queue is full")
+	// ErrRefused means that no call is out, and none may go.
+	ErrRefused = errors.New("no call may go out")
+)
 
 // Item is one request in the queue.
 type Item[T, R any] struct {
@@ -73,6 +77,7 @@ type Coalescer[T, R any] struct {
 	call   Call[T, R]
 	size   func(T) int
 	bounds Bounds
+	room   func(alone bool) bool
 
 	mu       sync.Mutex
 	queue    []*Item[T, R]
@@ -80,12 +85,14 @@ type Coalescer[T, R any] struct {
 	out      int // items in them
 }
 
-// New returns a Coalescer; size tells how many bytes a value adds to a call.
-func New[T, R any](call Call[T, R], size func(T) int, bounds Bounds) *Coalescer[T, R] {
-	return &Coalescer[T, R]{call: call, size: size, bounds: bounds}
+// New returns a Coalescer; size tells how many bytes a value adds to a call. room is asked for each call whether it may go
+// out besides those of this Coalescer that are (alone: there are none), and has taken a place for it if so; nil: each may.
+func New[T, R any](call Call[T, R], size func(T) int, bounds Bounds, room func(alone bool) bool) *Coalescer[T, R] {
+	return &Coalescer[T, R]{call: call, size: size, bounds: bounds, room: room}
 }
 
-// Do queues a value and waits for its result, or until ctx is done. ErrFull when the queue has no room.
+// Do queues a value and waits for its result, or until ctx is done. ErrFull when the queue has no room, ErrRefused when there
+// is none for a call.
 func (c *Coalescer[T, R]) Do(ctx context.Context, value T) (R, error) {
 	item := &Item[T, R]{Value: value, ctx: ctx, done: make(chan struct{})}
 	var none R
@@ -131,11 +138,14 @@ func (c *Coalescer[T, R]) leave(item *Item[T, R]) {
 // work sends batches until nothing is queued; it is one of at most Bounds.InFlight.
 func (c *Coalescer[T, R]) work() {
 	for {
-		batch := c.next()
+		batch, admitted := c.next()
 		if batch == nil {
 			return
 		}
-		err := c.call(batch)
+		err := ErrRefused
+		if admitted {
+			err = c.call(batch)
+		}
 		c.mu.Lock()
 		c.out -= len(batch)
 		c.mu.Unlock()
@@ -148,17 +158,18 @@ func (c *Coalescer[T, R]) work() {
 	}
 }
 
-// next takes a batch, leaving out callers that have gone; nil, and one worker less, when the queue is empty.
-func (c *Coalescer[T, R]) next() []*Item[T, R] {
+// next takes a batch, leaving out callers that have gone; nil, and one worker less, when the queue is empty or can wait.
+// A batch that is not admitted must not be sent.
+func (c *Coalescer[T, R]) next() (batch []*Item[T, R], admitted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// The worker that asks is one of those in flight: it goes on only where it would be started.
 	if !c.bounds.worthwhile(c.inFlight-1, len(c.queue), c.out) {
 		c.inFlight--
-		return nil
+		return nil, false
 	}
 	share := c.bounds.share(len(c.queue), c.out)
-	batch := make([]*Item[T, R], 0, min(len(c.queue), share))
+	batch = make([]*Item[T, R], 0, min(len(c.queue), share))
 	taken, bytes := 0, 0
 	for _, item := range c.queue {
 		if len(batch) == share {
@@ -173,11 +184,17 @@ func (c *Coalescer[T, R]) next() []*Item[T, R] {
 		}
 		taken++
 	}
+	alone := c.inFlight == 1
+	admitted = len(batch) > 0 && (c.room == nil || c.room(alone))
+	if len(batch) > 0 && !admitted && !alone { // those that are out will take what waits
+		c.inFlight--
+		return nil, false
+	}
 	c.queue = slices.Delete(c.queue, 0, taken)
 	c.out += len(batch)
 	if len(batch) == 0 {
 		c.inFlight--
-		return nil
+		return nil, false
 	}
-	return batch
+	return batch, admitted
 }

@@ -93,7 +93,7 @@ func equal(t *testing.T, got, want []int) {
 
 func TestWhatArrivesDuringACallSharesTheNextInOrder(t *testing.T) {
 	s := newStage()
-	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 3, Bytes: 100, InFlight: 1, Queue: 10})
+	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 3, Bytes: 100, InFlight: 1, Queue: 10}, nil)
 	var asked []chan outcome
 	asked = append(asked, ask(t, c, t.Context(), 0, 0))
 	equal(t, receive(t, s.began), []int{0}) // alone: nothing waits for company
@@ -114,7 +114,7 @@ func TestWhatArrivesDuringACallSharesTheNextInOrder(t *testing.T) {
 
 func TestBytesBoundACallAndALargeOneTravelsAlone(t *testing.T) {
 	s := newStage()
-	c := coalesce.New(s.call, func(v int) int { return v }, coalesce.Bounds{Batch: 10, Bytes: 100, InFlight: 1, Queue: 10})
+	c := coalesce.New(s.call, func(v int) int { return v }, coalesce.Bounds{Batch: 10, Bytes: 100, InFlight: 1, Queue: 10}, nil)
 	ask(t, c, t.Context(), 1, 0)
 	equal(t, receive(t, s.began), []int{1})
 	for i, size := range []int{60, 40, 1, 500, 2, 3} {
@@ -131,7 +131,7 @@ func TestBytesBoundACallAndALargeOneTravelsAlone(t *testing.T) {
 
 func TestAtMostSoManyCallsAreOut(t *testing.T) {
 	s := newStage()
-	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 1, Bytes: 100, InFlight: 2, Queue: 10})
+	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 1, Bytes: 100, InFlight: 2, Queue: 10}, nil)
 	for i := range 2 {
 		ask(t, c, t.Context(), i, 0)
 		equal(t, receive(t, s.began), []int{i})
@@ -153,7 +153,7 @@ func TestAtMostSoManyCallsAreOut(t *testing.T) {
 
 func TestAFullQueueRefusesAtOnce(t *testing.T) {
 	s := newStage()
-	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 1, Bytes: 100, InFlight: 1, Queue: 2})
+	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 1, Bytes: 100, InFlight: 1, Queue: 2}, nil)
 	ask(t, c, t.Context(), 0, 0)
 	receive(t, s.began)
 	for i := range 2 {
@@ -170,7 +170,7 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 
 func TestACallerThatLeavesFreesItsPlaceAndIsNotSent(t *testing.T) {
 	s := newStage()
-	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 10, Bytes: 100, InFlight: 1, Queue: 2})
+	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 10, Bytes: 100, InFlight: 1, Queue: 2}, nil)
 	ask(t, c, t.Context(), 0, 0)
 	receive(t, s.began)
 	leaving, leave := context.WithCancel(t.Context())
@@ -193,7 +193,7 @@ func TestACallerThatLeavesFreesItsPlaceAndIsNotSent(t *testing.T) {
 
 func TestACallerMayLeaveWhileItsCallIsOut(t *testing.T) {
 	s := newStage()
-	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 10, Bytes: 100, InFlight: 1, Queue: 10})
+	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 10, Bytes: 100, InFlight: 1, Queue: 10}, nil)
 	leaving, leave := context.WithCancel(t.Context())
 	gone := ask(t, c, leaving, 1, 0)
 	receive(t, s.began)
@@ -210,7 +210,7 @@ func TestACallerMayLeaveWhileItsCallIsOut(t *testing.T) {
 
 func TestAnErrorReachesItsOwnBatchOnly(t *testing.T) {
 	s := newStage()
-	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 2, Bytes: 100, InFlight: 1, Queue: 10})
+	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 2, Bytes: 100, InFlight: 1, Queue: 10}, nil)
 	first := ask(t, c, t.Context(), 0, 0)
 	receive(t, s.began)
 	var rest []chan outcome
@@ -243,7 +243,7 @@ func TestAnItemCanFailAlone(t *testing.T) {
 		}
 		return nil
 	}
-	c := coalesce.New(call, one, coalesce.Bounds{Batch: 10, Bytes: 100, InFlight: 1, Queue: 10})
+	c := coalesce.New(call, one, coalesce.Bounds{Batch: 10, Bytes: 100, InFlight: 1, Queue: 10}, nil)
 	if _, err := c.Do(t.Context(), 1); !errors.Is(err, odd) {
 		t.Errorf("1 got %v, want odd", err)
 	}

@@ -24,7 +24,7 @@ func TestUnderLoadCallsAreFewerThanRequestsAndEachGetsItsOwn(t *testing.T) {
 		}
 		return nil
 	}
-	c := coalesce.New(call, one, coalesce.Bounds{Batch: 64, Bytes: 1000, InFlight: 4, Queue: 1024})
+	c := coalesce.New(call, one, coalesce.Bounds{Batch: 64, Bytes: 1000, InFlight: 4, Queue: 1024}, nil)
 	var all sync.WaitGroup
 	for caller := range callers {
 		all.Go(func() {
@@ -56,7 +56,7 @@ func TestBeyondEagerCallsOneGoesOutOnlyWhenHalfABatchWaits(t *testing.T) {
 		<-release
 		return nil
 	}
-	c := coalesce.New(call, one, coalesce.Bounds{Batch: 8, Bytes: 100, InFlight: 3, Queue: 100, Eager: 1})
+	c := coalesce.New(call, one, coalesce.Bounds{Batch: 8, Bytes: 100, InFlight: 3, Queue: 100, Eager: 1}, nil)
 	var callers sync.WaitGroup
 	send := func() { callers.Go(func() { _, _ = c.Do(context.Background(), 1) }) }
 	out := func() int { mu.Lock(); defer mu.Unlock(); return len(sizes) }
@@ -89,7 +89,7 @@ func TestBeyondEagerCallsOneGoesOutOnlyWhenHalfABatchWaits(t *testing.T) {
 
 func TestEagerCallsShareWhatThereIsToDo(t *testing.T) {
 	s := newStage()
-	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 64, Bytes: 1000, InFlight: 8, Queue: 100, Eager: 2})
+	c := coalesce.New(s.call, one, coalesce.Bounds{Batch: 64, Bytes: 1000, InFlight: 8, Queue: 100, Eager: 2}, nil)
 	var asked []chan outcome
 	send := func(value, queued int) { asked = append(asked, ask(t, c, t.Context(), value, queued)) }
 	send(1, 0)

@@ -71,17 +71,31 @@ func New(b Bounds) *Limiter { return &Limiter{bounds: b, limit: float64(b.Initia
 // Of is what it was made with.
 func (l *Limiter) Of() Bounds { return l.bounds }
 
-// Begin takes a place, or tells that there is none.
+// Begin takes a place, or tells that there is none, and that a request is refused for it.
 func (l *Limiter) Begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.take() {
+		return true
+	}
+	l.shed++
+	return false
+}
+
+// Try takes a place, or tells that there is none: what asks can wait.
+func (l *Limiter) Try() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.take()
+}
+
+func (l *Limiter) take() bool {
 	limit := int(l.limit)
 	if !l.probe.IsZero() {
 		limit = l.bounds.Min
 	}
 	if l.inFlight >= limit {
 		l.peak = max(l.peak, l.inFlight)
-		l.shed++
 		return false
 	}
 	l.inFlight++

@@ -55,6 +55,27 @@ func TestARolloutHasTheWeights(t *testing.T) {
 	}
 }
 
+func TestACoalesceGoesWithARollout(t *testing.T) {
+	both := strings.Replace(rolled("{ group: foremesh.dev, kind: DaprApp, name: a }, { group: foremesh.dev, kind: DaprApp, name: b }"),
+		"[ {", "[ { type: ExtensionRef, extensionRef: { group: foremesh.dev, kind: Coalesce, name: many } }, {", 1)
+	action := match(t, load(t, map[string]string{"a.yaml": route("r", both), "b.yaml": rollout(two), "c.yaml": coalesce}), "GET", "/").Action
+	if action.Coalesce == nil || action.Rollout == nil || len(action.Backends) != 2 || action.Backends[0].App != "b" || action.Backends[0].Weight != 95 {
+		t.Errorf("got %+v", action)
+	}
+	for name, wrong := range map[string]string{
+		"a Service":   strings.Replace(both, "{ group: foremesh.dev, kind: DaprApp, name: b }", "{ name: b, port: 80 }", 1),
+		"a filter":    strings.Replace(both, "name: b }", "name: b, filters: [ { type: RequestHeaderModifier, requestHeaderModifier: { remove: [ X-A ] } } ] }", 1),
+		"a retry":     both + "      retry: { attempts: 1 }\n",
+		"time-outs":   both + "      timeouts: { request: 1s }\n",
+		"no variants": strings.Replace(both, "{ group: foremesh.dev, kind: DaprApp, name: a }, { group: foremesh.dev, kind: DaprApp, name: b }", "", 1),
+	} {
+		_, err := config.Load(folder(t, map[string]string{"a.yaml": route("r", wrong), "b.yaml": rollout(two), "c.yaml": coalesce}), config.Options{})
+		if err == nil || !strings.Contains(err.Error(), "a.yaml:6: HTTPRoute 'r': rule 1: a Coalesce goes with backendRefs of kind DaprApp") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func folder(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -36,15 +36,18 @@ func (c *compiling) filters(rule *gatewayv1.HTTPRouteRule, action *routes.Action
 	if action.Coalesce == nil {
 		return
 	}
-	for _, kind := range []string{"RateLimit", "JWT", "APIKey"} { // they look at a request before it is carried
+	for _, kind := range []string{"RateLimit", "JWT", "APIKey", "Rollout"} { // they look at a request before it is carried
 		delete(seen, kind)
 	}
 	if action.JWT != nil && len(action.JWT.Headers) > 0 || action.APIKey != nil && action.APIKey.ClientHeader != "" {
 		c.wrong([]any{"filters"}, "a Coalesce carries bodies and no headers, so claimHeaders and clientHeader would be lost; use a JWT or an APIKey without")
 	}
-	if len(seen) > 1 || rule.Timeouts != nil || rule.Retry != nil || len(action.Backends) != 1 || action.Backends[0].App == "" ||
-		len(rule.BackendRefs[0].Filters) > 0 || rule.BackendRefs[0].Weight != nil {
-		c.wrong([]any{"filters"}, "a Coalesce goes with one backendRef of kind DaprApp, and with no weight, other filter than RateLimit, JWT and APIKey, timeouts or retry")
+	plain := len(action.Backends) > 0 && len(seen) == 1 && rule.Timeouts == nil && rule.Retry == nil
+	for i := range action.Backends {
+		plain = plain && action.Backends[i].App != "" && len(rule.BackendRefs[i].Filters) == 0
+	}
+	if !plain {
+		c.wrong([]any{"filters"}, "a Coalesce goes with backendRefs of kind DaprApp that have no filters, and with no other filter than RateLimit, Rollout, JWT and APIKey, timeouts or retry")
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/foremesh/foremesh/edge/gateway/internal/coalesce"
+	"github.com/foremesh/foremesh/edge/gateway/internal/concurrency"
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 	"github.com/foremesh/foremesh/edge/gateway/internal/telemetry"
@@ -60,22 +62,28 @@ type carrier struct {
 	address string
 	// Its own connections: what is slow on other routes must not hold up this one.
 	transport http.RoundTripper
+	gate      *concurrency.Limiter // nil: no limit
 	budget    *retryBudget
 	coalescer *coalesce.Coalescer[asked, answered]
 
 	complained atomic.Int64 // epoch second of the last complaint
 }
 
-func newCarrier(f *Front, to *app, spec *routes.CoalesceSpec) *carrier {
-	c := &carrier{front: f, app: to, spec: spec, address: to.root.String() + spec.Path, transport: newTransport(spec.MaxInFlight),
+func newCarrier(f *Front, to *app, spec *routes.CoalesceSpec, gate *concurrency.Limiter) *carrier {
+	c := &carrier{front: f, app: to, spec: spec, address: to.root.String() + spec.Path, transport: newTransport(spec.MaxInFlight), gate: gate,
 		budget: newRetryBudget(f.settings.RetryBudgetShare)}
 	c.coalescer = coalesce.New(c.call, func(a asked) int { return len(a.quoted) },
-		coalesce.Bounds{Batch: spec.MaxBatch, Bytes: maxCallBytes, InFlight: spec.MaxInFlight, Queue: spec.MaxQueue, Eager: spec.Eager})
+		coalesce.Bounds{Batch: spec.MaxBatch, Bytes: maxCallBytes, InFlight: spec.MaxInFlight, Queue: spec.MaxQueue, Eager: spec.Eager}, c.room)
 	return c
 }
 
+// room takes a place for one more call among the requests that the backend may have at once.
+func (c *carrier) room(alone bool) bool {
+	return c.gate == nil || alone && c.gate.Begin() || !alone && c.gate.Try()
+}
+
 // carry answers one request and returns the status it sent.
-func (c *carrier) carry(w http.ResponseWriter, r *http.Request) int {
+func (c *carrier) carry(w http.ResponseWriter, r *http.Request, x *exchange) int {
 	body, p := readBody(w, r, c.front.settings.MaxBodyBytes)
 	if p != nil {
 		return write(w, p)
@@ -96,6 +104,7 @@ func (c *carrier) carry(w http.ResponseWriter, r *http.Request) int {
 		}
 		return write(w, asProblem(err))
 	}
+	x.answered = time.Now()
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	if answer.Status >= 400 {
@@ -136,7 +145,11 @@ func (c *carrier) call(batch []*item) error {
 	defer cancel()
 	ctx, span := c.begin(ctx, batch)
 	defer span.End()
-	reply, err := c.send(ctx, c.message(batch))
+	began := time.Now()
+	reply, status, err := c.send(ctx, c.message(batch))
+	if c.gate != nil {
+		c.gate.End(c.load(reply, status, err), began, time.Now())
+	}
 	if err == nil && len(reply) != len(batch) {
 		err = fmt.Errorf("%w: %d answers to %d items", errUnexpected, len(reply), len(batch))
 	}
@@ -153,6 +166,24 @@ func (c *carrier) call(batch []*item) error {
 		one.Answer(reply[i])
 	}
 	return nil
+}
+
+// load is what the end of a call says of how much the backend has to do; status 0: there was no answer.
+func (c *carrier) load(reply []answered, status int, err error) concurrency.Result {
+	switch {
+	case sheds(status), status == 0 && !unsent(err), slices.ContainsFunc(reply, func(one answered) bool { return sheds(one.Status) }):
+		return concurrency.Dropped
+	case err == nil:
+		return concurrency.Answered
+	default:
+		return concurrency.Ignored
+	}
+}
+
+// unsent tells whether a call failed as there was no connection to be had.
+func unsent(err error) bool {
+	dial := (*net.OpError)(nil)
+	return errors.As(err, &dial) && dial.Op == "dial"
 }
 
 // complain logs why a call failed, at most once a second: in an outage every call fails.
@@ -217,55 +248,55 @@ func remaining(ctx context.Context, most time.Duration) time.Duration {
 	return most
 }
 
-func (c *carrier) send(ctx context.Context, message []byte) ([]answered, error) {
+// send returns the answers to a call, and its status, 0 if it has none.
+func (c *carrier) send(ctx context.Context, message []byte) ([]answered, int, error) {
 	c.budget.call()
-	reply, err := c.post(ctx, message)
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" && c.budget.retry() {
+	reply, status, err := c.post(ctx, message)
+	if unsent(err) && c.budget.retry() {
 		// Nothing was sent: the sidecar is on its way up again, and a moment may be enough.
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, 0, ctx.Err()
 		case <-time.After(time.Duration(50+rand.IntN(100)) * time.Millisecond):
 		}
-		reply, err = c.post(ctx, message)
+		reply, status, err = c.post(ctx, message)
 	}
-	return reply, err
+	return reply, status, err
 }
 
 var errUnexpected = errors.New("the backend's answer was not as agreed")
 
-func (c *carrier) post(ctx context.Context, message []byte) ([]answered, error) {
+func (c *carrier) post(ctx context.Context, message []byte) ([]answered, int, error) {
 	parent := traffic.Untraced
 	if sc := trace.SpanContextFromContext(ctx); sc.IsSampled() {
 		parent = telemetry.Traceparent(sc)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.address, bytes.NewReader(message))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	request.Header = http.Header{
 		"Content-Type": {"application/json"}, "Dapr-Api-Token": {c.app.token}, "Traceparent": {parent}}
 	// Not http.Client: a redirect would be followed.
 	response, err := c.transport.RoundTrip(request)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	buffer := bytes.NewBuffer(make([]byte, 0, room(response.ContentLength)))
 	if _, err := buffer.ReadFrom(io.LimitReader(response.Body, maxReplyBytes)); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, refused(response.StatusCode)
+		return nil, response.StatusCode, refused(response.StatusCode)
 	}
 	var document struct {
 		Items []answered `json:"items"`
 	}
 	if err := json.Unmarshal(buffer.Bytes(), &document); err != nil {
-		return nil, fmt.Errorf("%w: %w", errUnexpected, err)
+		return nil, response.StatusCode, fmt.Errorf("%w: %w", errUnexpected, err)
 	}
-	return document.Items, nil
+	return document.Items, response.StatusCode, nil
 }
 
 // asProblem turns what went wrong on the way into what a caller is told; nothing internal shows.
@@ -280,6 +311,8 @@ func asProblem(err error) *problem.Problem {
 		return problem.TooLarge(tooLarge.Limit)
 	case errors.Is(err, coalesce.ErrFull):
 		return problem.Overloaded("the queue of this route is full")
+	case errors.Is(err, coalesce.ErrRefused):
+		return errNoRoom
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return problem.DeadlineExceeded("no answer came in time")
 	case errors.Is(err, errUnexpected):

@@ -33,7 +33,7 @@ type exchange struct {
 	listener *routes.Listener
 	verifier *auth.Verifier
 	client   string           // who it has proved to be; empty: nobody asked
-	carrier  *carrier         // of a coalesced route
+	carrier  *carrier         // that it goes with, of a coalesced route
 	limiter  *limiter         // nil: no limit
 	rollout  *release.Rollout // nil: the weights of the file
 	session  *session.Token   // nil: none is kept
@@ -136,21 +136,28 @@ func (x *exchange) answer(w http.ResponseWriter, r *http.Request) int {
 	if status := x.identify(w, r); status != 0 {
 		return status
 	}
-	switch {
-	case action.Redirect != nil:
+	if action.Redirect != nil {
 		return x.redirect(w, r)
-	case x.carrier != nil:
-		return x.carrier.carry(w, r)
 	}
 	chosen := x.choose(r)
 	if chosen < 0 || action.Backends[chosen].Missing != "" {
 		return write(w, problem.Unresolved())
 	}
+	x.variant = chosen
+	if carriers := x.now.carriers[action]; carriers != nil {
+		began := time.Now()
+		x.carrier = carriers[chosen]
+		status := x.carrier.carry(w, r, x)
+		if x.rollout != nil {
+			x.observe(r, &statusWriter{status: status}, began, true)
+		}
+		return status
+	}
 	to := &action.Backends[chosen]
 	if to.App == "" && len(to.Addresses) == 0 {
 		return write(w, problem.Unavailable("the service behind this route has no address"))
 	}
-	x.variant, x.backend = chosen, x.front.reach(to)
+	x.backend = x.front.reach(to)
 	return x.forward(w, r)
 }
 

@@ -65,7 +65,7 @@ type Front struct {
 // serving is a table and what its actions need.
 type serving struct {
 	table    *routes.Table
-	carriers map[*routes.Action]*carrier
+	carriers map[*routes.Action][]*carrier // of coalesced routes, in the order of the backends
 	byKey    map[carrierKey]*carrier
 	limiters map[*routes.Limit]*limiter
 	budgets  map[string]*retryBudget // of rules that retry, by file:line: one that fails must not use up another's
@@ -82,10 +82,12 @@ type limiter struct {
 	of *routes.Limit
 }
 
-// carrierKey is what makes two coalesced routes one: such outlive a change of the table.
+// carrierKey is what makes backends of two coalesced routes one: such outlive a change of the table. Requests of one backend
+// never share a call with those of another, such as the other variant of a Rollout.
 type carrierKey struct {
-	app  string
-	spec routes.CoalesceSpec
+	backend string // its Key
+	spec    routes.CoalesceSpec
+	gate    *concurrency.Limiter
 }
 
 // New builds the handler and registers its metrics. It answers 404 until Use gives it a table.
@@ -123,7 +125,7 @@ func New(s *settings.Settings, counter *traffic.Counter, tracing *telemetry.Trac
 // Use serves another table from the next request on. Those in flight end by the one that they began with.
 func (f *Front) Use(table *routes.Table) {
 	before := f.serving.Load()
-	next := &serving{table: table, carriers: map[*routes.Action]*carrier{}, byKey: map[carrierKey]*carrier{}, limiters: map[*routes.Limit]*limiter{},
+	next := &serving{table: table, carriers: map[*routes.Action][]*carrier{}, byKey: map[carrierKey]*carrier{}, limiters: map[*routes.Limit]*limiter{},
 		verifiers: map[*auth.JWT]*auth.Verifier{}, gates: map[string]*concurrency.Limiter{}, budgets: map[string]*retryBudget{}}
 	type place struct {
 		rules   outlier.Rules
@@ -150,17 +152,11 @@ func (f *Front) Use(table *routes.Table) {
 		if j := rule.Action.JWT; j != nil && next.verifiers[j] == nil {
 			next.verifiers[j] = before.verifier(j, f)
 		}
-		if rule.Action.Coalesce == nil {
-			return
+		if rule.Action.Coalesce != nil && next.carriers[rule.Action] == nil {
+			for i := range rule.Action.Backends {
+				next.carriers[rule.Action] = append(next.carriers[rule.Action], next.carrier(f, &rule.Action.Backends[i], rule.Action.Coalesce, before))
+			}
 		}
-		key := carrierKey{rule.Action.Backends[0].App, *rule.Action.Coalesce}
-		if next.byKey[key] == nil {
-			next.byKey[key] = before.byKey[key]
-		}
-		if next.byKey[key] == nil {
-			next.byKey[key] = newCarrier(f, f.app(key.app), rule.Action.Coalesce)
-		}
-		next.carriers[rule.Action] = next.byKey[key]
 	})
 	next.rollouts = f.rollouts.Use(rollouts)
 	next.log(before)
@@ -174,6 +170,18 @@ func (f *Front) Table() *routes.Table { return f.serving.Load().table }
 
 // Rollouts are those of what is served.
 func (f *Front) Rollouts() *release.Set { return &f.rollouts }
+
+// carrier is the one that a coalesced backend has already, else a new one.
+func (s *serving) carrier(f *Front, to *routes.Backend, spec *routes.CoalesceSpec, before *serving) *carrier {
+	key := carrierKey{to.Key, *spec, s.gates[to.Key]}
+	if s.byKey[key] == nil {
+		s.byKey[key] = before.byKey[key]
+	}
+	if s.byKey[key] == nil {
+		s.byKey[key] = newCarrier(f, f.app(to.App), spec, key.gate)
+	}
+	return s.byKey[key]
+}
 
 // budget is the one that a rule has already, else a new one.
 func (s *serving) budget(rule string, before *serving, share float64) {
@@ -306,7 +314,7 @@ func (f *Front) handle(address string, w http.ResponseWriter, r *http.Request) {
 	}
 	// An answer that breaks off half way leaves by a panic, net/http's way to close the connection.
 	status := http.StatusBadGateway
-	x := &exchange{front: f, now: now, route: rule.Route, rule: rule, listener: listener, carrier: now.carriers[rule.Action], limiter: now.limiters[rule.Action.Limit],
+	x := &exchange{front: f, now: now, route: rule.Route, rule: rule, listener: listener, limiter: now.limiters[rule.Action.Limit],
 		verifier: now.verifiers[rule.Action.JWT], rollout: now.rollouts[rule.Action.Rollout]}
 	defer func() {
 		if counted {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
@@ -16,6 +15,8 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/problem"
 	"github.com/foremesh/foremesh/edge/gateway/internal/routes"
 )
+
+var errNoRoom = problem.Overloaded("the service behind this route has as many requests as it can take in time")
 
 // gate is the limit of requests at once of a backend, the one that was found already if its bounds are the same.
 func (s *serving) gate(b *routes.Backend, before *serving) {
@@ -98,7 +99,7 @@ func (a attempts) at(call *outlier.Call, x *exchange, r *http.Request) (*http.Re
 			call.Note(outlier.Unknown, nil)
 			call.Leave()
 		}
-		return nil, outlier.Unknown, problem.Overloaded("the service behind this route has as many requests as it can take in time")
+		return nil, outlier.Unknown, errNoRoom
 	}
 	began := time.Now()
 	answer, err := a.send(x, r)
@@ -121,7 +122,6 @@ func (a attempts) at(call *outlier.Call, x *exchange, r *http.Request) (*http.Re
 
 // result is what the end of a call says of the address. A 500 is an answer to a request, and not the state of an address.
 func (x *exchange) result(ctx context.Context, answer *http.Response, err error) outlier.Result {
-	dial := (*net.OpError)(nil)
 	switch {
 	case err == nil && (answer.StatusCode == http.StatusBadGateway || answer.StatusCode == http.StatusServiceUnavailable || answer.StatusCode == http.StatusGatewayTimeout):
 		return outlier.Failed
@@ -129,7 +129,7 @@ func (x *exchange) result(ctx context.Context, answer *http.Response, err error)
 		return outlier.Served
 	case x.given != nil && x.given.broken.Load() != nil: // the caller's doing
 		return outlier.Unknown
-	case errors.As(err, &dial) && dial.Op == "dial" && ctx.Err() == nil:
+	case unsent(err) && ctx.Err() == nil:
 		return outlier.Unreachable
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return outlier.Failed
@@ -143,14 +143,18 @@ func (x *exchange) result(ctx context.Context, answer *http.Response, err error)
 // load is what the end of a call says of how much its backend has to do.
 func load(result outlier.Result, answer *http.Response) concurrency.Result {
 	switch {
-	case answer != nil && (answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode == http.StatusServiceUnavailable || answer.StatusCode == http.StatusGatewayTimeout),
-		answer == nil && result == outlier.Failed:
+	case answer != nil && sheds(answer.StatusCode), answer == nil && result == outlier.Failed:
 		return concurrency.Dropped
 	case result == outlier.Served && answer.StatusCode < 500:
 		return concurrency.Answered
 	default:
 		return concurrency.Ignored
 	}
+}
+
+// sheds tells whether a status says that its backend has no room or no time.
+func sheds(status int) bool {
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }
 
 // gates are the metrics of the limits in use.
