@@ -276,7 +276,8 @@ func TestAConnectionHasSoManyStreamsAtOnce(t *testing.T) {
 	}
 }
 
-// TestASlowCallerOfHTTP2IsClosed: it sends half of a header, half of a body, a preface and nothing else, or reads no answer.
+// TestASlowCallerOfHTTP2IsClosed: it sends half of a header, and no more or ever more of it, half of a body, a preface and nothing
+// else, or reads no answer.
 func TestASlowCallerOfHTTP2IsClosed(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -286,6 +287,19 @@ func TestASlowCallerOfHTTP2IsClosed(t *testing.T) {
 	for name, sends := range map[string]func(c *h2) error{
 		"half a header": func(c *h2) error {
 			return c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.block("/")})
+		},
+		"a header in drops": func(c *h2) error {
+			err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.block("/")})
+			go func() {
+				drops := time.NewTicker(50 * time.Millisecond)
+				defer drops.Stop()
+				for range drops.C {
+					if c.WriteContinuation(1, false, nil) != nil {
+						return
+					}
+				}
+			}()
+			return err
 		},
 		"half a body": func(c *h2) error {
 			stream, err := c.open("/", false)
