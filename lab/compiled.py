@@ -12,13 +12,26 @@ from types import ModuleType
 
 import numba
 
-from services.autoscaler.policies import errors, least_squares, outlook, yardstick
+from services.autoscaler.policies import (
+    descent,
+    errors,
+    least_squares,
+    outlook,
+    queueing,
+    reactive,
+    weighing,
+    yardstick,
+)
 
 KERNELS: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
     (least_squares, ("learn", "solve")),
     (errors, ("remember", "quantile")),
     (outlook, outlook.KERNELS),
     (yardstick, yardstick.KERNELS),
+    (queueing, queueing.KERNELS),
+    (reactive, reactive.KERNELS),
+    (descent, descent.KERNELS),
+    (weighing, weighing.KERNELS),
 )
 """Modules, and of each the functions that are compiled, after what they call."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _DRAWN = 4096
+_NEVER = 1 << 62
 _MEASURED = 5  # starts whose median is the measured start delay, as the supervisor has it
 
 
@@ -78,6 +79,12 @@ class Fleet:
     def moving(self) -> bool:
         """Whether any replica starts or drains; if not, nothing changes until the next order."""
         return bool(self._starting or self._draining)
+
+    @property
+    def next_due(self) -> int:
+        """The second in which the next replica becomes ready or goes, after what was due."""
+        starting = self._starting[0][0] if self._starting else _NEVER
+        return min(starting, self._draining[0]) if self._draining else starting
 
     @property
     def pods(self) -> int:

@@ -141,10 +141,13 @@ def simulate(
             fleet.order(second, observation.bounded(decision.wanted))
             moving = True
         if moving or not counts:
-            for each in range(second, stop):
-                fleet.advance(each)
-                counts.append((each, fleet.wanted, fleet.ready, fleet.pods))
-                queue.serve(each, each + 1, fleet.ready)
+            at = second
+            while at < stop:
+                fleet.advance(at)
+                until = min(stop, fleet.next_due)
+                counts.append((at, fleet.wanted, fleet.ready, fleet.pods))
+                queue.serve(at, until, fleet.ready)
+                at = until
         else:
             queue.serve(second, stop, ready)
         steady = not moving

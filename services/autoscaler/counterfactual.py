@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from services.autoscaler.observation import Observation
 
 
-class Counterfactual(NamedTuple):
+class Counterfactual(msgspec.Struct, frozen=True):
     """What the step from `previous` to `wanted` replicas avoids or saves; at no step, what one less costs.
 
     demand_rps: requests per second to be served. capacity_rps: requests per second of one replica. queue: requests

@@ -5,7 +5,7 @@ Sentences are put together when they are read: the lab asks for 40,000 decisions
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ RATE_WINDOW_S = 6
 """Seconds over which the event states the observed rate: KPA's panic window, short enough to show a burst."""
 
 
-class Reason(NamedTuple):
+class Reason(msgspec.Struct, frozen=True):
     """Why: a stable `code` for programs, a `text` with the numbers for people.
 
     template, values: the text before and what is filled into it, as `str.format` does; without values the template

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from operator import lt
 from typing import Any
 
@@ -15,8 +14,7 @@ GAP_S = 5
 """Seconds without one known count after which the metric is taken for dead."""
 
 
-@dataclass(frozen=True, slots=True)
-class ForecastView:
+class ForecastView(msgspec.Struct, frozen=True):
     """Quantiles of the arrival rate in the time to come, as a policy sees them.
 
     issued_at: end of the last step the forecaster knew, epoch seconds; horizons count from here. step_s:
@@ -40,18 +38,18 @@ class ForecastView:
                 raise ValueError(f"forecast: {name} must be ascending and not empty, not {list(values)}")
         if not (self.horizons_s[0] >= 0 and self.quantiles[0] >= 0 and self.quantiles[-1] <= 1):
             raise ValueError("forecast: horizons_s must not be negative, quantiles must lie in 0..1")
-        if len(self.rates_rps) != len(self.horizons_s):
-            raise ValueError(
-                f"forecast: {len(self.rates_rps)} rows of rates_rps for {len(self.horizons_s)} horizons"
-            )
-        for row in self.rates_rps:
-            if len(row) != len(self.quantiles):
+        rows = self.rates_rps
+        if len(rows) != len(self.horizons_s):
+            raise ValueError(f"forecast: {len(rows)} rows of rates_rps for {len(self.horizons_s)} horizons")
+        for length in set(map(len, rows)):
+            if length != len(self.quantiles):
                 raise ValueError(
-                    f"forecast: a row of rates_rps has {len(row)} of {len(self.quantiles)} quantiles"
+                    f"forecast: a row of rates_rps has {length} of {len(self.quantiles)} quantiles"
                 )
-            # One that is not finite makes a sum that is not.
-            if not (math.isfinite(sum(row)) and min(row) >= 0):
-                raise ValueError(f"forecast: rates_rps must be finite and not negative, not {list(row)}")
+        # One that is not finite makes a sum that is not.
+        if not (math.isfinite(sum(map(sum, rows))) and min(map(min, rows)) >= 0):
+            wrong = next(row for row in rows if not all(0 <= rate < math.inf for rate in row))
+            raise ValueError(f"forecast: rates_rps must be finite and not negative, not {list(wrong)}")
 
     @classmethod
     def from_message(cls, data: Mapping[str, Any]) -> ForecastView:
@@ -149,9 +147,10 @@ class Observation(msgspec.Struct, frozen=True):
         if self.capacity_rps is not None and not self.capacity_rps > 0:
             raise ValueError(f"capacity_rps {self.capacity_rps} is not above zero")
 
-    def known(self, seconds: int) -> list[int]:
+    def known(self, seconds: int) -> Sequence[int]:
         """The counts that are known among the last `seconds` seconds, oldest first."""
-        return [count for count in self.arrivals[-seconds:] if count is not None]
+        window = self.arrivals[-seconds:]
+        return [count for count in window if count is not None] if None in window else window  # type: ignore[return-value]
 
     def rate(self, seconds: int) -> float | None:
         """Mean requests per second over what is known of the last `seconds` seconds; None if nothing is."""
@@ -182,4 +181,7 @@ class Observation(msgspec.Struct, frozen=True):
     def bounded(self, replicas: float) -> int:
         """`replicas`, rounded up and brought into min_replicas..max_replicas."""
         # A sum such as 2.0000000000000004 is two replicas and not three.
-        return min(max(math.ceil(replicas - 1e-9), self.min_replicas), self.max_replicas)
+        count = math.ceil(replicas - 1e-9)
+        if count < self.min_replicas:
+            return self.min_replicas
+        return self.max_replicas if count > self.max_replicas else count

@@ -19,15 +19,8 @@ def answered(
     """The decision of a policy that wants `replicas`, a real number that is rounded up and brought within the bounds.
     demand_rps: the load that the counterfactual speaks of, None where none is known."""
     wanted = observation.bounded(replicas)
-    return Decision(
-        t=observation.now,
-        policy=name,
-        wanted=wanted,
-        previous=observation.wanted,
-        reasons=reasons,
-        otherwise=counterfactual(observation, wanted, demand_rps, queue_bound=queue_bound),
-        forecast_rps=forecast_rps,
-    )
+    otherwise = counterfactual(observation, wanted, demand_rps, queue_bound=queue_bound)
+    return Decision(observation.now, name, wanted, observation.wanted, reasons, otherwise, forecast_rps)
 
 
 def out_of_bounds(observation: Observation, wanted: int) -> tuple[Reason, ...]:

@@ -3,68 +3,81 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from typing import Any
 
-from services.autoscaler.decision import Reason
-from services.autoscaler.observation import Observation
+import numpy as np
+
+HOLD_S = 8.0
+"""Seconds that `predictive` waits before it lets go, live as on paper (yardstick.py)."""
 
 ZERO_HOLD_S = 30.0
+"""The same for the last replica."""
+
+_KEPT = 256  # ticks, as many as may be within a hold
+
+HELD = np.dtype(
+    [
+        ("began", "f8"),  # of the unbroken series of needs that is remembered
+        ("count", "i8"),  # of them
+        ("times", "f8", _KEPT),
+        ("needs", "i8", _KEPT),
+    ]
+)
+"""What was needed at the last ticks, in a ring."""
+
+FELL, NEEDED_LATELY, SEEN_TOO_BRIEFLY, HOT = range(4)
+"""Why it comes down as far as it does: nothing speaks against it, or the hold does, too short a memory, or the CPU of
+those that are left."""
 
 
-class Descent:
-    """Remembers what was needed, and lets go of what was not needed for a whole hold."""
+def forget(held: Any) -> None:
+    """Begin the hold anew: what was needed in the meantime is not known."""
+    held["count"] = 0
 
-    def __init__(self, target_utilisation: float, longest_pause_s: float) -> None:
-        """target_utilisation: share of their CPU that survivors may use. longest_pause_s: between two needs that are
-        taken for one unbroken series; after a longer pause the hold begins anew.
-        """
-        self._target = target_utilisation
-        self._longest_pause_s = longest_pause_s
-        self._needed: deque[tuple[float, int]] = deque()
-        self._began = 0.0
 
-    def forget(self) -> None:
-        """Begin the hold anew: what was needed in the meantime is not known."""
-        self._needed.clear()
+def remember(held: Any, now: float, need: int, longest_pause_s: float) -> None:
+    """Note what is needed at this tick. longest_pause_s: between two needs of one unbroken series; after a longer pause
+    the hold begins anew."""
+    count = held["count"]
+    if count and not 0.0 <= now - held["times"][(count - 1) % _KEPT] <= longest_pause_s:
+        count = 0
+    if count == 0:
+        held["began"] = now
+    held["times"][count % _KEPT] = now
+    held["needs"][count % _KEPT] = need
+    held["count"] = count + 1
 
-    def remember(self, now: float, need: int) -> None:
-        """Note what is needed at this tick."""
-        if self._needed and not 0 <= now - self._needed[-1][0] <= self._longest_pause_s:
-            self._needed.clear()
-        if not self._needed:
-            self._began = now
-        self._needed.append((now, need))
-        while self._needed[0][0] < now - ZERO_HOLD_S:
-            self._needed.popleft()
 
-    def step(self, observation: Observation, need: int, hold_s: float) -> tuple[int, Reason]:
-        """The count to go on with while `need` is less than what is wanted, and why.
+def hold_s(wanted: int) -> float:
+    """Seconds that are waited before any of so many is let go."""
+    return ZERO_HOLD_S if wanted == 1 else HOLD_S
 
-        hold_s: seconds, ZERO_HOLD_S at most; the last replica is always held for that long.
-        """
-        current = observation.wanted
-        if current == 1:
-            hold_s = ZERO_HOLD_S
-        start = observation.now - hold_s
-        highest = max(count for t, count in self._needed if t >= start)
-        if highest >= current:
-            text = "{} would do now, but {} were needed within the last {:.0f} s"
-            return current, Reason("hold", text, (need, highest, hold_s))
-        if self._began > start:
-            seen = observation.now - self._began
-            text = "{} would do, but only {:.0f} s of {:.0f} s were seen, holding {}"
-            return current, Reason("hold", text, (need, seen, hold_s, current))
-        survivors = self._carrying(observation, highest)
-        if survivors > highest:
-            cpu = sum(observation.utilisation) * 100
-            text = "{} would do by the estimate, but all use {:.0f} % of a replica's CPU, {} at {:.0f} %: {}"
-            kept = min(survivors, current)
-            return kept, Reason("survivors", text, (highest, cpu, survivors, self._target * 100, kept))
-        text = "no more than {} needed for {:.0f} s: {}"
-        return highest, Reason("step-down", text, (highest, hold_s, highest))
 
-    def _carrying(self, observation: Observation, replicas: int) -> int:
-        """`replicas`, or as many more as carry the measured CPU; none is a count that carries nothing."""
-        if not replicas or not observation.utilisation or observation.unmeasured:
-            return replicas
-        return max(replicas, math.ceil(sum(observation.utilisation) / self._target - 1e-9))
+def step(
+    held: Any, now: float, need: int, wanted: int, cpu: float, target: float
+) -> tuple[int, int, int, int]:
+    """The count to go on with while `need` is less than what is `wanted`; why; the highest need of the hold; and how
+    many carry the CPU that is used.
+
+    cpu: share of one replica's CPU that all of them use, NaN where it is not known. target: share of theirs that
+    survivors may use.
+    """
+    start, highest = now - hold_s(wanted), need
+    for back in range(1, min(held["count"], _KEPT) + 1):
+        at = (held["count"] - back) % _KEPT
+        if held["times"][at] < start:
+            break
+        highest = max(highest, int(held["needs"][at]))
+    # None is a count that carries nothing.
+    carrying = 0 if highest == 0 or math.isnan(cpu) else math.ceil(cpu / target - 1e-9)
+    if highest >= wanted:
+        return wanted, NEEDED_LATELY, highest, carrying
+    if held["began"] > start:
+        return wanted, SEEN_TOO_BRIEFLY, highest, carrying
+    if carrying > highest:
+        return min(carrying, wanted), HOT, highest, carrying
+    return highest, FELL, highest, carrying
+
+
+KERNELS = ("forget", "remember", "hold_s", "step")
+"""What may be compiled, each after what it calls."""

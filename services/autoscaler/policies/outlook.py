@@ -12,16 +12,15 @@ while errors are large, while the last seconds stray from the last minutes, or w
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.autoscaler.observation import ForecastView, Observation
+from services.autoscaler.observation import ForecastView
 from services.autoscaler.policies import errors, least_squares
 
 Floats = NDArray[np.float64]
-Record = NDArray[np.void]
 
 MEANS_S = np.array([3.0, 8.0, 20.0, 60.0, 300.0])
 """Time constants of the running means of the rate, from a burst to the level of minutes."""
@@ -79,9 +78,6 @@ MANY = 600.0
 LEAST_ERROR = 0.05
 """In the units of errors: those of a time of no load must not be the measure of all."""
 
-LONGEST_PAUSE_S = 30.0
-"""Between two ticks; after a longer one the time between is another life."""
-
 HORIZONS = 3
 
 MOST_WAITING = 512
@@ -102,8 +98,18 @@ SAMPLE = np.dtype(
 )
 """What was known at a tick, what was said of each horizon, when it is due, and, NaN until it comes, what came."""
 
-MEMORY_TYPE = np.dtype(
+MOST_QUANTILES = 8
+
+LEARNED = np.dtype(
     [
+        ("asked", "i8"),  # quantiles
+        ("quantiles", "f8", MOST_QUANTILES),
+        # At the last tick: seconds ahead, what is expected then, of that the quantile that was asked for, and all of
+        # them (where a sample was taken, else the two next to that one); requests per second.
+        ("ahead_s", "f8", HORIZONS),
+        ("rates_rps", "f8", HORIZONS),
+        ("high_rps", "f8", HORIZONS),
+        ("all_rps", "f8", (MOST_QUANTILES, HORIZONS)),
         ("sampled_at", "f8"),
         ("learned", "i8"),  # samples
         ("taken", "i8"),  # samples
@@ -123,104 +129,38 @@ MEMORY_TYPE = np.dtype(
         ("waiting", SAMPLE, MOST_WAITING),
     ]
 )
-"""All that was learned. One record, since to hand over many arrays would cost more than what is done with them."""
+"""All that was learned, and what it says now."""
 
 
-class Expected(NamedTuple):
-    """The load at three instants from the next tick to the lead, requests per second.
-
-    ahead_s, rates_rps: seconds from now, and what is expected then. high_rps: the quantile that was asked for.
-    all_rps: float64[quantile, instant], all of them, at instants from which is learned, else None; valid until the next
-    call.
-    """
-
-    ahead_s: tuple[float, float, float]
-    rates_rps: list[float]
-    high_rps: list[float]
-    all_rps: Floats | None
+def begin(memory: Any, rates_rps: list[float]) -> bool:
+    """Begin with what is known of the last MEANS_S, requests per second, NaN where nothing is; what waits for an
+    outcome will not see it. Returns whether anything is known."""
+    memory["noted"][:] = memory["taken"]
+    memory["sampled_at"] = -math.inf
+    known = [rate for rate in rates_rps if not math.isnan(rate)]
+    if known:
+        memory["means"][:] = [known[0] if math.isnan(rate) else rate for rate in rates_rps]
+    return bool(known)
 
 
-class Outlook:
-    """The load at three instants from the next tick to the lead, learned online."""
-
-    def __init__(self, *, tick_s: float, quantiles: tuple[float, ...]) -> None:
-        """tick_s: seconds between two calls. quantiles: of the load, 0..1."""
-        self._tick_s = tick_s
-        self._quantiles = np.array(quantiles)
-        self._state = np.zeros(1, dtype=MEMORY_TYPE)
-        self._memory = self._state[0]
-        self._memory["sampled_at"] = -math.inf
-        self._memory["weights"][:] = PRIOR
-        self._memory["size_weights"][:] = SIZE_PRIOR
-        self._memory["typical"][:] = self._memory["lately"][:] = 1.0
-        self._heard_at = -math.inf
-        self._forecast: ForecastView | None = None
-        self._told = np.zeros((0, 0))
-        self._ahead_s = (0.0, 0.0, 0.0)
-        self._ahead = np.zeros(HORIZONS)
-        self._said = np.zeros((2, HORIZONS))
-        self._high = np.zeros((len(quantiles), HORIZONS))
-
-    def hear(self, observation: Observation) -> float | None:
-        """Take in the seconds since the last call; to be called at each tick, whatever is decided. Returns their rate,
-        requests per second; None where there is none to go on by."""
-        pause = observation.now - self._heard_at
-        if not 0 <= pause <= LONGEST_PAUSE_S:
-            self._begin(observation)
-            return None
-        seconds = round(pause)
-        rate = observation.rate(seconds) if seconds else None
-        if rate is None:
-            return None
-        outcome = observation.rate(OUTCOME_S)
-        self._heard_at = observation.now
-        advance(
-            self._state, observation.now, float(seconds), rate, math.nan if outcome is None else outcome,
-            observation.capacity_rps or LEAST_RPS,
-        )  # fmt: skip
-        return rate
-
-    def _begin(self, observation: Observation) -> None:
-        """Begin with the seconds that are known; what waits for an outcome will not see it."""
-        self._memory["noted"][:] = self._memory["taken"]
-        self._memory["sampled_at"] = -math.inf
-        rates = [observation.rate(round(float(mean_s))) for mean_s in MEANS_S]
-        known = [rate for rate in rates if rate is not None]
-        if known:
-            self._memory["means"][:] = [known[0] if rate is None else rate for rate in rates]
-            self._heard_at = observation.now
-
-    def expect(
-        self, observation: Observation, forecast: ForecastView, lead_s: float, at: float = 0.0
-    ) -> Expected | None:
-        """The load one tick from now, at half the way to the lead and at the lead; None while nothing was heard.
-
-        at: which of the quantiles is asked for: 2.5 lies half way between what the third and the fourth ask for.
-        """
-        if self._heard_at == -math.inf:
-            return None
-        if forecast is not self._forecast:
-            self._forecast, self._told = forecast, told(forecast)
-        if lead_s != self._ahead_s[-1]:
-            self._ahead_s = (self._tick_s, (self._tick_s + lead_s) / 2, lead_s)
-            self._ahead[:] = self._ahead_s
-        sampled = expect(
-            self._state, observation.now, forecast.age_s(observation.now), self._ahead, self._told,
-            self._quantiles, at, observation.capacity_rps or LEAST_RPS, self._said, self._high,
-        )  # fmt: skip
-        rates_rps, high_rps = self._said.tolist()
-        return Expected(self._ahead_s, rates_rps, high_rps, self._high if sampled else None)
+def prepare(memory: Any, quantiles: tuple[float, ...]) -> None:
+    """Make a record of zeros one of nothing learned. quantiles: of the load, 0..1, MOST_QUANTILES at most."""
+    memory["sampled_at"] = -math.inf
+    memory["weights"][:] = PRIOR
+    memory["size_weights"][:] = SIZE_PRIOR
+    memory["typical"][:] = memory["lately"][:] = 1.0
+    memory["asked"] = len(quantiles)
+    memory["quantiles"][: len(quantiles)] = quantiles
 
 
 def told(forecast: ForecastView) -> Floats:
     """A forecast as one array: quantiles in the first row, in the first column the middles of the steps that end at
     the horizons, seconds after it was issued, and rates in between."""
-    table = np.zeros((len(forecast.horizons_s) + 1, len(forecast.quantiles) + 1))
-    table[0, 1:] = forecast.quantiles
-    # A step's rate is that of its middle.
-    table[1:, 0] = np.array(forecast.horizons_s) - forecast.step_s / 2
-    table[1:, 1:] = forecast.rates_rps
-    return table
+    half_s = forecast.step_s / 2  # a step's rate is that of its middle
+    rows = zip(forecast.horizons_s, forecast.rates_rps, strict=True)
+    return np.array(
+        [(0.0, *forecast.quantiles), *((end_s - half_s, *rates_rps) for end_s, rates_rps in rows)]
+    )
 
 
 def foretell(told: Floats, horizon_s: float, quantile: float) -> float:
@@ -248,10 +188,9 @@ def place(points: Floats, x: float) -> tuple[int, float]:
     return at, (x - points[at]) / (points[at + 1] - points[at])
 
 
-def advance(state: Record, now: float, seconds: float, rate: float, outcome: float, least_rps: float) -> None:
+def advance(memory: Any, now: float, seconds: float, rate: float, outcome: float, least_rps: float) -> None:
     """Go on by `seconds` that brought `rate`: note the outcomes that have come, and learn from samples that have all
     of theirs. outcome: the rate of the last OUTCOME_S, NaN where it is not known. least_rps: see LEAST_RPS."""
-    memory = state[0]
     means = memory["means"]
     for i in range(len(MEANS_S)):
         means[i] = rate + math.exp(-seconds / MEANS_S[i]) * (means[i] - rate)
@@ -264,15 +203,14 @@ def advance(state: Record, now: float, seconds: float, rate: float, outcome: flo
             sample["came"][horizon] = outcome
             noted[horizon] += 1
             if horizon == HORIZONS - 1:
-                learn(state, sample, least_rps)
+                learn(memory, sample, least_rps)
 
 
-def learn(state: Record, sample: Any, least_rps: float) -> None:
+def learn(memory: Any, sample: Any, least_rps: float) -> None:
     """Learn from a sample that has its outcomes; one that has not all of them teaches nothing."""
     came, said, level = sample["came"], sample["said"], sample["level"]
     if math.isnan(came[0] + came[1] + came[2]):
         return
-    memory = state[0]
     keep = 1.0 - 1.0 / MEMORY
     root = math.sqrt(max(level, least_rps))
     tame = tamed(sample["inputs"], BOLDEST)
@@ -312,12 +250,11 @@ def tamed(x: Floats, most: float) -> float:
     return 1.0 if length <= most * most else most / math.sqrt(length)
 
 
-def look(state: Record, told: Floats, horizon_s: float, root: float, inputs: Floats, sizes: Floats) -> float:
+def look(memory: Any, told: Floats, horizon_s: float, root: float, inputs: Floats, sizes: Floats) -> float:
     """Fill the inputs of the load to come and those of the size of an error; returns what is foretold.
 
     Relative to the level in units of its root, as noise is; the first is a constant share of the level.
     """
-    memory = state[0]
     means = memory["means"]
     level = means[_LEVEL]
     foretold = foretell(told, horizon_s, 0.5)
@@ -338,32 +275,32 @@ def look(state: Record, told: Floats, horizon_s: float, root: float, inputs: Flo
 
 
 def expect(
-    state: Record,
+    memory: Any,
+    told: Floats,
     now: float,
     age_s: float,
-    ahead_s: Floats,
-    told: Floats,
-    quantiles: Floats,
+    tick_s: float,
+    lead_s: float,
     at: float,
     least_rps: float,
-    said: Floats,
-    high: Floats,
 ) -> bool:
-    """Fill `said`, [2, instant]: what is expected at the instants `ahead_s`, and the quantile that is asked for.
+    """Say what is expected one tick from now, at half the way to the lead and at the lead; returns whether that was
+    taken as a sample.
 
-    Returns whether it was taken as a sample; then `high`, [quantile, instant], holds all quantiles, else the two next
-    to that one.
+    at: which of the quantiles is asked for: 2.5 lies half way between what the third and the fourth ask for.
     """
-    memory = state[0]
+    ahead_s, quantiles, high = memory["ahead_s"], memory["quantiles"], memory["all_rps"]
+    ahead_s[0], ahead_s[1], ahead_s[2] = tick_s, (tick_s + lead_s) / 2, lead_s
     every_s = min(SAMPLE_EVERY_S, ahead_s[HORIZONS - 1] / 3)
     waits = memory["taken"] - memory["noted"][HORIZONS - 1]
     sampled = now - memory["sampled_at"] >= every_s - ahead_s[0] / 4 and waits < MOST_WAITING
-    below = min(int(at), max(0, len(quantiles) - 2))
-    above = min(below + 1, len(quantiles) - 1)
+    asked = memory["asked"]
+    below = min(int(at), max(0, asked - 2))
+    above = min(below + 1, asked - 1)
     level = memory["means"][_LEVEL]
     root = math.sqrt(max(level, least_rps))
     inputs, sizes, size = np.zeros(_INPUTS), np.zeros(_SIZES), np.zeros(HORIZONS)
-    foretold = look(state, told, age_s + ahead_s[HORIZONS - 1], root, inputs, sizes)
+    foretold = look(memory, told, age_s + ahead_s[HORIZONS - 1], root, inputs, sizes)
     lowest = highest = foretold
     for mean in memory["means"]:
         lowest, highest = min(lowest, mean), max(highest, mean)
@@ -371,7 +308,7 @@ def expect(
         weights, weighed = memory["weights"][horizon], 0.0
         for i in range(_INPUTS):
             weighed += weights[i] * inputs[i]
-        said[0, horizon] = min(max(level + root * weighed, lowest / WIDEST), highest * WIDEST)
+        memory["rates_rps"][horizon] = min(max(level + root * weighed, lowest / WIDEST), highest * WIDEST)
         weights, relative = memory["size_weights"][horizon], 0.0
         for i in range(_SIZES):
             relative += weights[i] * sizes[i]
@@ -380,9 +317,9 @@ def expect(
     for horizon in range(HORIZONS):
         median = foretell(told, age_s + ahead_s[horizon], 0.5)
         noise = math.sqrt(max(median, least_rps))
-        rate = said[0, horizon]
+        rate = memory["rates_rps"][horizon]
         around = size[horizon] * (root if rate <= level else math.sqrt(max(rate, least_rps)))
-        for k in range(0 if sampled else below, len(quantiles) if sampled else above + 1):
+        for k in range(0 if sampled else below, asked if sampled else above + 1):
             # What the forecast's own quantile adds to its median is the first guess of an error's.
             guess = (foretell(told, age_s + ahead_s[horizon], quantiles[k]) - median) / noise / size[horizon]
             margin = errors.quantile(memory["ordered"][horizon], memory["learned"], quantiles[k], guess)
@@ -390,12 +327,14 @@ def expect(
             if memory["learned"] > 0:
                 margin = min(margin, max(guess, largest * memory["largest"][horizon] / size[horizon]))
             high[k, horizon] = max(0.0, rate + margin * around)
-        said[1, horizon] = high[below, horizon] + (at - below) * (high[above, horizon] - high[below, horizon])
+        memory["high_rps"][horizon] = high[below, horizon] + (at - below) * (
+            high[above, horizon] - high[below, horizon]
+        )
     if not sampled:
         return False
     sample = memory["waiting"][memory["taken"] % MOST_WAITING]
     sample["level"] = level
-    sample["said"][:] = said[0]
+    sample["said"][:] = memory["rates_rps"]
     sample["due"][:] = now + ahead_s + OUTCOME_S / 2
     sample["came"][:] = math.nan
     sample["size"][:] = size

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import GAP_S, ForecastView, Observation
+from services.autoscaler.policies import descent, outlook, weighing
 from services.autoscaler.policies.answer import answered, out_of_bounds
-from services.autoscaler.policies.descent import Descent
 from services.autoscaler.policies.newsvendor import quantile_of
-from services.autoscaler.policies.outlook import Outlook
-from services.autoscaler.policies.queueing import BEYOND, Burstiness, replicas_for
-from services.autoscaler.policies.reactive import Need, last_seconds, reactive_floor
-from services.autoscaler.policies.yardstick import HOLD_S, LADDER, Yardstick
+from services.autoscaler.policies.queueing import BEYOND
+from services.autoscaler.policies.reactive import burst_rate, windows
+from services.autoscaler.policies.weighing import BLIND_UTILISATION, LATE_START
+from services.autoscaler.policies.yardstick import JUDGED_S, LADDER, Shadow
 
 FRESH_TICKS = 3
 """Ticks after which a forecast is not used any more, unless told otherwise: each tick or so brings one."""
@@ -25,20 +27,29 @@ SLO_S = 1.0
 """What a request may take, unless told otherwise."""
 
 UNKNOWN_START_DELAY_S = 5.0
-LATE_START = 1.1
-"""Times the measured start delay that is looked ahead: starts jitter."""
 
-CONFIRMED_BEYOND_TICKS = 5
-"""A lead of more ticks than this has time for a second look before more is ordered."""
+LONGEST_PAUSE_S = 30.0
+"""Between two ticks; after a longer one the time between is another life."""
 
-BLIND_UTILISATION = 0.7
-"""Share of the capacity to use without a forecast: the headroom that HPA and KPA keep."""
+_MEANS_S = [round(float(mean_s)) for mean_s in outlook.MEANS_S]
 
-_HOT = 1.1  # HPA's tolerance above the target, here for the measured CPU
-_HOT_TICKS = 2
-
-
-_AHEAD = "{:.0f} req/s are expected in {:.0f} s, q{:.3g} is {:.0f} req/s; a replica serves {:.0f} req/s at {:.0f} %"
+_SERVES = "; a replica serves {:.0f} req/s at {:.0f} % -> {}"
+_AHEAD = "{:.0f} req/s are expected in {:.0f} s, q{:.3g} is {:.0f} req/s" + _SERVES
+_RECENT = "the last {} s brought {:.0f} req/s" + _SERVES
+_BURST = "the last {} s brought at least {:.0f} req/s beyond chance" + _SERVES
+_BACKLOG = (
+    "{:.0f} requests wait; {:.0f} req/s serve what comes and rid us of them in {:.0f} s; "
+    "a replica serves {:.0f} at most -> {}"
+)
+_HOT = "{} ready use {:.0f} % of their CPU, target {:.0f} % -> {}"
+_SLO = "at {:.0f} req/s, {:.1f} times as bursty as chance, {} replicas keep {:.0f} % within {:.2g} s -> {}"
+_LATELY = "{} would do now, but {} were needed within the last {:.0f} s"
+_BRIEFLY = "{} would do, but only {:.0f} s of {:.0f} s were seen, holding {}"
+_SURVIVORS = "{} would do by the estimate, but all use {:.0f} % of a replica's CPU, {} at {:.0f} %: {}"
+_STANDING = (
+    "at price {:.0f}, {:.2g} % of the last hour or two had too few and {:.0f} % was wasted; "
+    "HPA at 70 %: {:.2g} % and {:.0f} %"
+)
 
 
 class Predictive:
@@ -77,169 +88,151 @@ class Predictive:
         self._slo_s = slo_s
         self._queue_bound = queue_bound
         self._max_age_s = FRESH_TICKS * tick_s if forecast_max_age_s is None else forecast_max_age_s
-        self._yardstick = Yardstick() if price is None else None
-        self._quantiles = tuple(quantile_of(each) for each in (LADDER if price is None else (price,)))
-        self._outlook = Outlook(tick_s=tick_s, quantiles=self._quantiles)
-        self._burstiness = Burstiness(tick_s)
-        # At the lead, the quantile of the load and what is expected, requests per second: at this tick, and as far as
-        # it is worth an order.
-        self._at_lead: tuple[float, float] | None = None
-        self._ordered: tuple[float, float] | None = None
-        self._descent = Descent(target_utilisation, longest_pause_s=FRESH_TICKS * tick_s)
-        self._hot_ticks = 0
+        self._price = price
+        self._shadow = Shadow() if price is None else None
+        self._states = weighing.prepared(
+            tick_s=tick_s, target=target_utilisation, slo_s=slo_s, longest_pause_s=FRESH_TICKS * tick_s,
+            quantiles=tuple(map(quantile_of, LADDER if price is None else (price,))), finds_price=price is None,
+        )  # fmt: skip
+        self._heard_at = -math.inf
+        self._forecast: ForecastView | None = None
+        self._told = np.zeros((2, 2))
+        self._stood: tuple[int, Reason | None] = (0, None)
 
     def decide(self, observation: Observation) -> Decision:
         """Weigh the load to come, the last seconds, backlog and measured CPU; the highest need decides."""
-        current = observation.wanted
-        self._burstiness.hear(self._outlook.hear(observation))
-        hot = self._heat(observation)
-        if observation.outage:
-            self._descent.forget()
+        start_delay_s, used = observation.start_delay_s, observation.utilisation
+        delay_s = UNKNOWN_START_DELAY_S if start_delay_s is None else start_delay_s
+        recent_s, burst_s = windows(LATE_START * delay_s + self._tick_s)
+        seconds, rate_rps = self._hear(observation)
+        age_s, blind = self._look(observation)
+        hpa_ready = 0
+        if self._shadow is not None and blind is None and observation.capacity_rps is not None:
+            hpa_ready = self._shadow.live(observation, delay_s)
+        cpu = math.nan if observation.unmeasured or not used else sum(used)
+        became, loads, values, hold = weighing.weigh(
+            self._states, self._told, observation.now, seconds,
+            (
+                rate_rps, _number(observation.rate(outlook.OUTCOME_S)), _number(observation.rate(recent_s)),
+                burst_rate(observation, burst_s), _number(observation.rate(JUDGED_S)),
+            ),
+            age_s, delay_s, _number(observation.capacity_rps),
+            (observation.queue, cpu, math.nan if observation.starting else cpu / (len(used) or 1)),
+            (observation.wanted, observation.ready, observation.min_replicas, observation.max_replicas, hpa_ready),
+            (observation.outage, self._heard_at > -math.inf),
+        )  # fmt: skip
+        how, count, why, asked, choices = became
+        if how == weighing.OUTAGE:
             text = "no count arrived in the last {} s: the metric is dead, holding {}"
-            return self._answer(
-                observation, current, None, None, Reason("metric-gap", text, (GAP_S, current))
-            )
-        lead_s = self._lead_s(observation)
-        forecast = self._fresh(observation)
-        remarks: list[Reason] = []
-        self._ordered, ahead, share = None, None, self._target
-        if isinstance(forecast, Reason):
-            remarks.append(forecast)
-            share = min(share, BLIND_UTILISATION)
-        else:
-            ahead = self._ahead(observation, forecast, lead_s)
-            if self._yardstick is not None and self._yardstick.standing is not None:
-                remarks.append(self._yardstick.standing)
-        if observation.start_delay_s is None:
+            return self._answer(observation, count, loads, Reason("metric-gap", text, (GAP_S, count)))
+        remarks = [blind] if blind else [self._standing(choices)] if choices else []
+        if start_delay_s is None:
             text = "no start of a replica was measured yet, assuming {:.0f} s"
-            remarks.append(Reason("start-delay-unknown", text, (UNKNOWN_START_DELAY_S,)))
-        floor = reactive_floor(observation, utilisation=share, lead_s=lead_s)
-        top = _higher(_higher(ahead, floor), hot)
-        if top is None:
-            self._descent.forget()
-            reason = Reason("no-capacity", "the capacity of a replica is not known, holding {}", (current,))
-            return self._answer(observation, current, None, None, reason, *remarks)
-        # The CPU's share says how hot the replicas are and not how much load there is.
-        loud = _higher(ahead, floor)
-        demand = None if loud is None else loud.rate_rps
-        top = self._within_slo(observation, top)
-        raw = math.ceil(top.replicas - 1e-9)
-        need = observation.bounded(raw)
-        why = Reason(top.reason.code, top.reason.template + " -> {}", (*top.reason.values, raw))
-        self._descent.remember(observation.now, need)
-        if need >= current:
-            return self._answer(observation, raw, demand, ahead, why, *remarks)
-        wanted, how = self._descent.step(observation, need, HOLD_S)
-        return self._answer(observation, wanted, demand, ahead, how, why, *remarks)
+            remarks.append(Reason("start-delay-unknown", text, (delay_s,)))
+        if how == weighing.UNKNOWN:
+            reason = Reason("no-capacity", "the capacity of a replica is not known, holding {}", (count,))
+            return self._answer(observation, count, loads, reason, *remarks)
+        because = self._because(observation, why, asked, values, (recent_s, burst_s))
+        if how == weighing.AS_NEEDED:
+            return self._answer(observation, count, loads, because, *remarks)
+        held = self._held(observation, how, count, asked, cpu, hold)
+        return self._answer(observation, count, loads, held, because, *remarks)
 
-    def _fresh(self, observation: Observation) -> ForecastView | Reason:
-        """The forecast, or why it is not used."""
+    def _hear(self, observation: Observation) -> tuple[float, float]:
+        """Seconds since the last tick, and their rate, requests per second; NaN where there is none to go on by."""
+        pause = observation.now - self._heard_at
+        if not 0 <= pause <= LONGEST_PAUSE_S:
+            if outlook.begin(
+                self._states[0]["outlook"], [_number(observation.rate(seconds)) for seconds in _MEANS_S]
+            ):
+                self._heard_at = observation.now
+            return 0.0, math.nan
+        seconds = round(pause)
+        rate_rps = observation.rate(seconds) if seconds else None
+        if rate_rps is None:
+            return 0.0, math.nan
+        self._heard_at = observation.now
+        return float(seconds), rate_rps
+
+    def _look(self, observation: Observation) -> tuple[float, Reason | None]:
+        """Take in the forecast; its age in seconds, or NaN and why it is not used."""
         forecast = observation.forecast
-        blind = min(self._target, BLIND_UTILISATION) * 100
-        if forecast is None:
-            return Reason("no-forecast", "no forecast yet: the last seconds decide, at {:.0f} %", (blind,))
-        age = forecast.age_s(observation.now)
+        age_s = math.nan if forecast is None else forecast.age_s(observation.now)
         # One from the future comes from a clock that was set back, and speaks of another time.
-        if not -self._max_age_s <= age <= self._max_age_s:
-            text = "the forecast is {:.0f} s old: the last seconds decide, at {:.0f} %"
-            return Reason("stale-forecast", text, (age, blind))
-        return forecast
+        if forecast is not None and abs(age_s) <= self._max_age_s:
+            if forecast is not self._forecast:
+                self._forecast, self._told = forecast, outlook.told(forecast)
+            return age_s, None
+        share = min(self._target, BLIND_UTILISATION) * 100
+        if forecast is None:
+            text = "no forecast yet: the last seconds decide, at {:.0f} %"
+            return math.nan, Reason("no-forecast", text, (share,))
+        text = "the forecast is {:.0f} s old: the last seconds decide, at {:.0f} %"
+        return math.nan, Reason("stale-forecast", text, (age_s, share))
 
-    def _ahead(self, observation: Observation, forecast: ForecastView, lead_s: float) -> Need | None:
-        """What the load to come asks for; None while too little is known."""
-        capacity = observation.capacity_rps
-        if capacity is None:
-            return None
-        yardstick, each = self._yardstick, capacity * self._target
-        place, quantile = (
-            (0.0, self._quantiles[0]) if yardstick is None else (yardstick.place, yardstick.quantile)
-        )
-        expected = self._outlook.expect(observation, forecast, lead_s, place)
-        if expected is None:
-            return None
-        if yardstick is not None:
-            yardstick.live(observation, self._delay_s(observation))
-            if expected.all_rps is not None:
-                heard = last_seconds(observation, lead_s)
-                floor_rps = 0.0 if heard is None else heard.rate_rps
-                yardstick.judge(observation, expected.all_rps, floor_rps, each, lead_s)
-        high_rps = expected.high_rps
-        self._ordered = self._worth_ordering(high_rps[-1], expected.rates_rps[-1], lead_s)
-        ordered_rps, rate_rps = self._ordered
-        replicas, ahead_s, kept_rps = ordered_rps / each, lead_s, max(high_rps)
-        if kept_rps > ordered_rps:
-            # What is needed before a replica ordered now would serve is a reason to keep, and none to order.
-            replicas = max(replicas, min(kept_rps / each, observation.wanted))
-            at = high_rps.index(kept_rps)
-            ordered_rps, rate_rps, ahead_s = kept_rps, expected.rates_rps[at], expected.ahead_s[at]
-        values = (rate_rps, ahead_s, quantile, ordered_rps, each, self._target * 100)
-        return Need(replicas, ordered_rps, Reason("forecast", _AHEAD, values))
+    def _standing(self, choices: int) -> Reason:
+        """How the price that was found stands against HPA."""
+        known, reason = self._stood
+        if reason is None or known != choices:
+            judged = self._states[0]["yardstick"]
+            shares = (100 * judged["shares"]).tolist()
+            reason = Reason("price", _STANDING, (float(judged["price"]), *shares))
+            self._stood = choices, reason
+        return reason
 
-    def _worth_ordering(self, high_rps: float, rate_rps: float, lead_s: float) -> tuple[float, float]:
-        """What is expected at the lead; where there is time for a second look, no more than was at the last tick."""
-        before, self._at_lead = self._at_lead, (high_rps, rate_rps)
-        if before is None or lead_s <= CONFIRMED_BEYOND_TICKS * self._tick_s:
-            return self._at_lead
-        return min(before, self._at_lead)
-
-    def _within_slo(self, observation: Observation, top: Need) -> Need:
-        """`top`, or more where requests would wait too long at the load that is expected."""
-        capacity, ordered = observation.capacity_rps, self._ordered
-        least = math.ceil(top.replicas - 1e-9)
-        if capacity is None or ordered is None or least < 1:
-            return top
-        rate, variance = ordered[1], self._burstiness.variance
-        replicas = replicas_for(rate, capacity, self._slo_s, variance, least, observation.max_replicas)
-        if replicas <= least:
-            return top
-        text = "at {:.0f} req/s, {:.1f} times as bursty as chance, {} replicas keep {:.0f} % within {:.2g} s"
-        values = (rate, variance, replicas, (1 - BEYOND) * 100, self._slo_s)
-        return Need(replicas, rate, Reason("slo", text, values))
-
-    def _heat(self, observation: Observation) -> Need | None:
-        """What the measured CPU asks for after two ticks above the target while requests wait: the capacity was
-        overrated. A server that batches uses all of its CPU long before it is full, so that alone says little."""
-        mean = observation.mean_utilisation
-        calm = observation.capacity_rps is not None and observation.queue < observation.ready
-        if (
-            calm
-            or mean is None
-            or observation.unmeasured
-            or observation.starting
-            or mean <= self._target * _HOT
-        ):
-            self._hot_ticks = 0
-            return None
-        self._hot_ticks += 1
-        if self._hot_ticks < _HOT_TICKS:
-            return None
-        text = "{} ready use {:.0f} % of their CPU, target {:.0f} %"
-        values = (observation.ready, mean * 100, self._target * 100)
-        return Need(observation.ready * mean / self._target, 0.0, Reason("cpu", text, values))
-
-    def _delay_s(self, observation: Observation) -> float:
-        return UNKNOWN_START_DELAY_S if observation.start_delay_s is None else observation.start_delay_s
-
-    def _lead_s(self, observation: Observation) -> float:
-        """Seconds until a replica ordered now serves: its start, which may be late, and a tick."""
-        return LATE_START * self._delay_s(observation) + self._tick_s
-
-    def _answer(
+    def _because(
         self,
         observation: Observation,
-        wanted: int,
-        demand: float | None,
-        ahead: Need | None,
-        *reasons: Reason,
+        why: int,
+        asked: int,
+        values: tuple[float, ...],
+        heard_s: tuple[int, int],
+    ) -> Reason:
+        """What asks for most. values: what weighing.weigh says with it. heard_s: of the mean, and of a burst."""
+        a, b, c, d, e, f = values
+        if why == weighing.FORECAST:
+            quantile = quantile_of(c) if self._price is None else quantile_of(self._price)
+            return Reason("forecast", _AHEAD, (a, b, quantile, d, e, f, asked))
+        if why == weighing.RECENT:
+            return Reason("recent-load", _RECENT, (heard_s[0], a, b, c, asked))
+        if why == weighing.BURST:
+            return Reason("burst", _BURST, (heard_s[1], a, b, c, asked))
+        if why == weighing.BACKLOG:
+            return Reason("backlog", _BACKLOG, (observation.queue, a, d, observation.capacity_rps, asked))
+        if why == weighing.CPU:
+            return Reason("cpu", _HOT, (observation.ready, a, b, asked))
+        return Reason("slo", _SLO, (a, b, asked, (1 - BEYOND) * 100, self._slo_s, asked))
+
+    def _held(
+        self, observation: Observation, how: int, count: int, asked: int, cpu: float, hold: tuple[int, int]
+    ) -> Reason:
+        """Why it comes down as far as it does. hold: the highest need of the hold, and how many carry the CPU."""
+        current, need = observation.wanted, observation.bounded(asked)
+        highest, carrying = hold
+        hold_s = descent.hold_s(current)
+        if how == descent.NEEDED_LATELY:
+            return Reason("hold", _LATELY, (need, highest, hold_s))
+        if how == descent.SEEN_TOO_BRIEFLY:
+            seen_s = observation.now - float(self._states[0]["held"]["began"])
+            return Reason("hold", _BRIEFLY, (need, seen_s, hold_s, current))
+        if how == descent.HOT:
+            values = (highest, cpu * 100, carrying, self._target * 100, count)
+            return Reason("survivors", _SURVIVORS, values)
+        return Reason("step-down", "no more than {} needed for {:.0f} s: {}", (highest, hold_s, highest))
+
+    def _answer(
+        self, observation: Observation, wanted: int, loads: tuple[float, float], *reasons: Reason
     ) -> Decision:
+        demand_rps, forecast_rps = loads
         return answered(
-            self.name, observation, wanted, demand, *reasons, *out_of_bounds(observation, wanted),
-            queue_bound=self._queue_bound, forecast_rps=None if ahead is None else ahead.rate_rps,
+            self.name, observation, wanted, _known(demand_rps), *reasons, *out_of_bounds(observation, wanted),
+            queue_bound=self._queue_bound, forecast_rps=_known(forecast_rps),
         )  # fmt: skip
 
 
-def _higher(one: Need | None, other: Need | None) -> Need | None:
-    """The one of two that asks for more replicas; of equal ones the first."""
-    if one is None or other is None:
-        return one or other
-    return other if other.replicas > one.replicas else one
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

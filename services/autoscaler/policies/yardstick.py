@@ -1,7 +1,7 @@
 """The price that beats Kubernetes' default on this very load: what HPA would have wasted and missed here, and what we
 would have at each of a ladder of prices.
 
-Arrivals don't depend on how many replicas there are, so every policy can be lived through on paper. `weigh` works on
+Arrivals don't depend on how many replicas there are, so every policy can be lived through on paper. `judge` works on
 arrays alone, so that the lab can compile what runs as plain Python live (lab/compiled.py).
 """
 
@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from services.autoscaler.decision import Reason
 from services.autoscaler.observation import Observation
 from services.autoscaler.policies.behaviour import SYNC_S
+from services.autoscaler.policies.descent import HOLD_S
 from services.autoscaler.policies.hpa import Hpa
-from services.autoscaler.policies.newsvendor import quantile_of
 
 Floats = NDArray[np.float64]
-Record = NDArray[np.void]
 
 LADDER = (1.0, 3.0, 9.0, 19.0, 49.0, 130.0, 499.0, 1999.0)
 """Prices that are lived through; between two of them a third is had by mixing what they ask for."""
@@ -49,14 +48,13 @@ WASTE = 0.95
 LEAST_SHORT = 1e-6
 """Shares of time below this are none."""
 
-HOLD_S = 8.0
-"""Seconds that `predictive` waits before it lets go, live as on paper."""
-
 JUDGED_S = 20
 """Seconds over which the load is taken that replicas were needed for; in their middle they are counted."""
 
 _KEPT = 512  # samples of what was wanted on paper: as many as may be under way
 
+
+_TICKS = 128  # of HPA's: as many as half of JUDGED_S may have
 
 _PRICES = len(LADDER)
 
@@ -73,9 +71,20 @@ TOTALS = np.dtype(
         ("times", "f8", _KEPT),
         ("needed", "f8", (_PRICES, _KEPT)),
         ("wanted", "f8", (_PRICES, _KEPT)),
+        # The same of the last ticks: when, and what HPA had ready.
+        ("ticks", "i8"),
+        ("tick_times", "f8", _TICKS),
+        ("hpa_ready", "i8", _TICKS),
+        # Where on the ladder the price is that is to be used, 2.5 half way between its third and fourth, and which.
+        ("place", "f8"),
+        ("price", "f8"),
+        ("choices", "i8"),  # that were made of it
+        # At that price the share of time with too few and of replicas too many, and the same of HPA; zeros until
+        # enough was seen.
+        ("shares", "f8", 4),
     ]
 )
-"""What was lived through."""
+"""What was lived through, and what is made of it."""
 
 
 class Shadow:
@@ -86,24 +95,18 @@ class Shadow:
         self._wanted: int | None = None
         self._starting: deque[float] = deque()  # when each will be ready
         self._synced = -math.inf
-        self._ready: deque[tuple[float, int]] = deque()
 
-    def live(self, observation: Observation, start_delay_s: float) -> None:
-        """Go on to this tick; it decides at its syncs and not in between."""
+    def live(self, observation: Observation, start_delay_s: float) -> int:
+        """Go on to this tick; it decides at its syncs and not in between. Returns what it would have ready."""
         now, starting = observation.now, self._starting
         if self._wanted is None:
             self._wanted = max(1, observation.wanted)
-        between = 0 <= now - self._synced < SYNC_S
-        if between and not (starting and starting[0] <= now):
-            return
         while starting and starting[0] <= now:
             starting.popleft()
-        if not between:
+        if not 0 <= now - self._synced < SYNC_S:
             self._synced = now
             self._sync(observation, start_delay_s)
-        self._ready.append((now, self._wanted - len(starting)))
-        while len(self._ready) > 1 and self._ready[1][0] <= now - JUDGED_S:
-            self._ready.popleft()
+        return self._wanted - len(starting)
 
     def _sync(self, observation: Observation, start_delay_s: float) -> None:
         rate, capacity, wanted = observation.rate(round(SYNC_S)), observation.capacity_rps, self._wanted
@@ -121,75 +124,54 @@ class Shadow:
         for _ in range(min(len(self._starting), wanted - self._wanted)):
             self._starting.pop()
 
-    def ready_at(self, then: float) -> int:
-        """What was ready at a time of the last while."""
-        return next((ready for at, ready in reversed(self._ready) if at <= then), self._ready[0][1])
+
+def prepare(totals: Any) -> None:
+    """Make a record of zeros one of nothing seen."""
+    totals["times"][:] = -math.inf
+    totals["place"] = np.interp(math.log(FIRST_PRICE), _LOGARITHMS, np.arange(_PRICES))
+    totals["price"] = math.exp(at_place(_LOGARITHMS, totals["place"]))
 
 
-class Yardstick:
-    """Lives through HPA and through every price of the ladder, and says which price is to be used.
-
-    place, price, quantile: where that is on the ladder, the price, and the quantile of the load that it stands for.
-    standing: how it stands against HPA, None until enough was seen.
-    """
-
-    def __init__(self) -> None:
-        self._state = np.zeros(1, dtype=TOTALS)
-        self._totals = self._state[0]
-        self._totals["times"][:] = -math.inf
-        self._shadow = Shadow()
-        self._set(float(np.interp(math.log(FIRST_PRICE), _LOGARITHMS, np.arange(_PRICES))))
-        self.standing: Reason | None = None
-
-    def _set(self, place: float) -> None:
-        self.place = place
-        self.price = math.exp(self._at_place(_LOGARITHMS))
-        self.quantile = quantile_of(self.price)
-
-    def _at_place(self, values: Floats) -> float:
-        return float(np.interp(self.place, np.arange(_PRICES), values[:_PRICES]))
-
-    def live(self, observation: Observation, start_delay_s: float) -> None:
-        """Go on to this tick."""
-        self._shadow.live(observation, start_delay_s)
-
-    def judge(
-        self,
-        observation: Observation,
-        high_rps: Floats,
-        floor_rps: float,
-        each_rps: float,
-        lead_s: float,
-    ) -> None:
-        """Note what each price asks for now, and what became of what it asked for a lead ago.
-
-        high_rps: float64[price, instant] as the outlook has it for the ladder. floor_rps: what the last seconds ask
-        for, whatever the price. each_rps: what a replica is given.
-        """
-        rate, now = observation.rate(JUDGED_S), observation.now
-        weigh(
-            self._state, now, high_rps, floor_rps, each_rps, lead_s,
-            observation.min_replicas, observation.max_replicas,
-            math.nan if rate is None else rate, self._shadow.ready_at(now - JUDGED_S / 2),
-        )  # fmt: skip
-        judged = self._totals["judged"]
-        if judged >= FEWEST and judged % CHOOSE_EVERY == 0:
-            self._choose()
-
-    def _choose(self) -> None:
-        totals = self._totals
-        short, waste = totals["short"] / totals["weight"], totals["over"] / np.maximum(totals["had"], 1.0)
-        self._set(chosen(short, waste))
-        text = (
-            "at price {:.0f}, {:.2g} % of the last hour or two had too few and {:.0f} % was wasted; "
-            "HPA at 70 %: {:.2g} % and {:.0f} %"
-        )
-        shares = (self._at_place(short), self._at_place(waste), float(short[-1]), float(waste[-1]))
-        self.standing = Reason("price", text, (self.price, *(100 * share for share in shares)))
+def at_place(values: Floats, place: float) -> float:
+    """What lies between the values of two prices; 2.5 is half way from the third to the fourth."""
+    low = min(int(place), _PRICES - 2)
+    return float(values[low] + (place - low) * (values[low + 1] - values[low]))
 
 
-def weigh(
-    state: Record,
+def hear(totals: Any, now: float, hpa_ready: int) -> None:
+    """Note what HPA would have ready now."""
+    at = totals["ticks"] % _TICKS
+    totals["tick_times"][at], totals["hpa_ready"][at] = now, hpa_ready
+    totals["ticks"] += 1
+
+
+def hpa_ready_at(totals: Any, then: float) -> int:
+    """What HPA had ready at a time of the last while."""
+    ready = 0
+    for back in range(1, min(totals["ticks"], _TICKS) + 1):
+        at = (totals["ticks"] - back) % _TICKS
+        ready = totals["hpa_ready"][at]
+        if totals["tick_times"][at] <= then:
+            break
+    return ready
+
+
+def choose(totals: Any) -> None:
+    """Choose the price that is to be used from now on, and note how it stands against HPA."""
+    short, waste = np.zeros(_PRICES + 1), np.zeros(_PRICES + 1)
+    for k in range(_PRICES + 1):
+        short[k] = totals["short"][k] / totals["weight"]
+        waste[k] = totals["over"][k] / max(totals["had"][k], 1.0)
+    place = chosen(short, waste)
+    totals["place"], totals["price"] = place, math.exp(at_place(_LOGARITHMS, place))
+    totals["choices"] += 1
+    shares = totals["shares"]
+    shares[0], shares[1] = at_place(short, place), at_place(waste, place)
+    shares[2], shares[3] = short[_PRICES], waste[_PRICES]
+
+
+def judge(
+    totals: Any,
     now: float,
     high_rps: Floats,
     floor_rps: float,
@@ -198,13 +180,15 @@ def weigh(
     fewest: int,
     most: int,
     rate_rps: float,
-    hpa_ready: int,
 ) -> None:
-    """Note what each price wants now, and judge what it wanted a lead ago by what is needed by now.
+    """Note what each price asks for now, judge what it asked for a lead ago by what is needed by now, and choose the
+    price anew from time to time.
 
-    What is ready at a time is the least that was wanted since a lead before it: who is let go in between is not there.
+    high_rps: float64[price, instant] as the outlook has it for the ladder. floor_rps: what the last seconds ask for,
+    whatever the price. each_rps: what a replica is given. fewest, most: replicas. rate_rps: of the last JUDGED_S, NaN
+    where it is not known. What is ready at a time is the least that was wanted since a lead before it: who is let go in
+    between is not there.
     """
-    totals = state[0]
     times, wanted, taken = totals["times"], totals["wanted"], totals["taken"]
     at = taken % _KEPT
     times[at] = now
@@ -227,7 +211,7 @@ def weigh(
         first -= 1
     if times[first % _KEPT] > middle - lead_s or math.isnan(rate_rps):
         return
-    keep = 1.0 - 1.0 / MEMORY
+    keep, hpa_ready = 1.0 - 1.0 / MEMORY, hpa_ready_at(totals, middle)
     needed = float(min(max(math.ceil(rate_rps / each_rps - 1e-9), fewest), most))
     for k in range(_PRICES + 1):
         had = float(hpa_ready)
@@ -242,6 +226,8 @@ def weigh(
         totals["had"][k] = keep * totals["had"][k] + had
     totals["weight"] = keep * totals["weight"] + 1.0
     totals["judged"] += 1
+    if totals["judged"] >= FEWEST and totals["judged"] % CHOOSE_EVERY == 0:
+        choose(totals)
 
 
 def chosen(short: Floats, waste: Floats) -> float:
@@ -268,5 +254,5 @@ def chosen(short: Floats, waste: Floats) -> float:
     return float(_PRICES - 1)
 
 
-KERNELS = ("weigh",)
-"""What may be compiled."""
+KERNELS = ("at_place", "hear", "hpa_ready_at", "chosen", "choose", "judge")
+"""What may be compiled, each after what it calls."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from services.autoscaler.policies import errors, least_squares
+from services.autoscaler.policies import Predictive, errors, least_squares, outlook
 from services.autoscaler.policies.newsvendor import quantile_of
-from services.autoscaler.policies.outlook import WIDEST, Expected, Outlook
+from services.autoscaler.policies.outlook import LEARNED, MEANS_S, OUTCOME_S, WIDEST
 from tests.unit.autoscaler.conftest import flat, seen
 
 
@@ -57,15 +58,54 @@ def test_errors_stay_those_that_came_last() -> None:
         assert ordered[:known].tolist() == sorted(came[-memory:])
 
 
+LEAD_S = 20.0
+
+
+class Expected(NamedTuple):
+    """What is expected at three instants; all_rps: every quantile at the last of them, None where none was sampled."""
+
+    ahead_s: list[float]
+    rates_rps: list[float]
+    high_rps: list[float]
+    all_rps: list[float] | None
+
+
+class Life:
+    """An outlook that is told of a series, tick by tick of 2 s."""
+
+    def __init__(self, *quantiles: float) -> None:
+        self.memory = np.zeros(1, dtype=LEARNED)[0]
+        outlook.prepare(self.memory, quantiles)
+        self.now = 0.0
+        self._began = False
+
+    def go_on(self, counts: list[int]) -> None:
+        """Take in the last two seconds of `counts`, or begin with them."""
+        if self._began:
+            rate, outcome = (sum(counts[-seconds:]) / seconds for seconds in (2, OUTCOME_S))
+            outlook.advance(self.memory, self.now, 2.0, rate, outcome, 100.0)
+        else:
+            known = [counts[-round(float(mean_s)) :] for mean_s in MEANS_S]
+            self._began = outlook.begin(self.memory, [sum(each) / len(each) for each in known])
+
+    def expect(self, at: float, forecast: float, place: float = 0.0) -> Expected:
+        """What is expected at a time, 20 s ahead."""
+        told = outlook.told(flat(at, forecast))
+        sampled = outlook.expect(self.memory, told, self.now, 0.0, 2.0, LEAD_S, place, 100.0)
+        ahead_s, rates_rps, high_rps = (
+            self.memory[name].tolist() for name in ("ahead_s", "rates_rps", "high_rps")
+        )
+        all_rps = self.memory["all_rps"][:, -1].tolist()
+        return Expected(ahead_s, rates_rps, high_rps, all_rps if sampled else None)
+
+
 def lived(rate: list[int], *, forecast: float, quantile: float = 0.9) -> list[tuple[int, Expected]]:
     """What was expected at each tick of 2 s of a series, 20 s ahead."""
-    outlook, said = Outlook(tick_s=2.0, quantiles=(quantile,)), []
+    life, said = Life(quantile), []
     for at in range(120, len(rate), 2):
-        observation = seen(at, rate[at - 120 : at])
-        outlook.hear(observation)
-        one = outlook.expect(observation, flat(at, forecast), 20.0)
-        assert one is not None
-        said.append((at, one))
+        life.now = float(at)
+        life.go_on(rate[at - 120 : at])
+        said.append((at, life.expect(at, forecast)))
     return said
 
 
@@ -73,7 +113,7 @@ def test_a_forecast_that_is_wrong_is_found_out() -> None:
     said = lived([100] * 4000, forecast=160)
     assert said[0][1].rates_rps[-1] == pytest.approx(160)
     assert said[-1][1].rates_rps[-1] == pytest.approx(100, abs=3)
-    assert said[-1][1].ahead_s == (2, 11, 20)
+    assert said[-1][1].ahead_s == [2, 11, 20]
 
 
 def test_a_slope_that_lasts_is_drawn_on_where_that_was_worth_it() -> None:
@@ -100,23 +140,23 @@ def test_the_quantile_is_kept(quantile: float) -> None:
 
 
 def test_nothing_wild_is_expected_after_a_jump_and_a_pause_is_another_life() -> None:
-    outlook = Outlook(tick_s=2.0, quantiles=(0.9,))
+    policy = Predictive(price=9.0)
     for at in [*range(0, 600, 2), *range(900, 1000, 2), 500, 502]:
-        rates = [1000 if at > 590 else 10] * 120
-        observation = seen(at, rates)
-        outlook.hear(observation)
-        expected = outlook.expect(observation, flat(at, 10), 20.0)
-        assert expected is not None
-        for rate, high in zip(expected.rates_rps, expected.high_rps, strict=True):
-            assert 10 / WIDEST - 1e-9 <= rate <= 1000 * WIDEST
-            assert math.isfinite(high)
+        rate = 1000 if at > 590 else 10
+        decision = policy.decide(seen(at, [rate] * 120, start_delay_s=20.0, forecast=flat(at, 10)))
+        why = next(reason for reason in decision.reasons if reason.code in ("forecast", "recent-load"))
+        assert why.code == "recent-load" or 10 / WIDEST <= why.values[0] <= 1000 * WIDEST
+        assert decision.forecast_rps is not None
+        assert decision.forecast_rps < 10 * 1000
 
 
 def test_nothing_heard_nothing_expected() -> None:
-    outlook = Outlook(tick_s=2.0, quantiles=(0.9,))
-    silent = seen(0, [None] * 60)
-    outlook.hear(silent)
-    assert outlook.expect(silent, flat(0, 10), 20.0) is None
+    decision = Predictive().decide(seen(0, [None] * 60, forecast=flat(0, 10)))
+    assert decision.forecast_rps is None
+    memory = np.zeros(1, dtype=LEARNED)[0]
+    assert not outlook.begin(memory, [math.nan] * len(MEANS_S))
+    assert outlook.begin(memory, [math.nan, 7.0, 8.0, 9.0, 9.0])
+    assert memory["means"].tolist() == [7, 7, 8, 9, 9]
 
 
 def test_a_price_is_a_quantile() -> None:
@@ -135,12 +175,12 @@ def test_a_jump_out_of_nothing_is_no_giant_once_there_is_load() -> None:
 
 def test_what_lies_between_two_quantiles_is_mixed_of_what_they_ask_for() -> None:
     dice = random.Random(9)
-    both, outlook = Outlook(tick_s=2.0, quantiles=(0.5, 0.9)), None
+    life, sampled = Life(0.5, 0.9), 0
     for at in range(120, 3000, 2):
-        observation = seen(at, [round(dice.gauss(100, 10)) for _ in range(120)])
-        both.hear(observation)
-        outlook = both.expect(observation, flat(at, 100), 20.0, 0.25)
-        assert outlook is not None
-        if outlook.all_rps is not None:
-            low, high = outlook.all_rps[:, -1].tolist()
-            assert outlook.high_rps[-1] == pytest.approx(0.75 * low + 0.25 * high)
+        life.now = float(at)
+        life.go_on([round(dice.gauss(100, 10)) for _ in range(120)])
+        said = life.expect(at, 100, 0.25)
+        if said.all_rps is not None:
+            sampled += 1
+            assert said.high_rps[-1] == pytest.approx(0.75 * said.all_rps[0] + 0.25 * said.all_rps[1])
+    assert sampled > 400

@@ -151,6 +151,19 @@ def test_after_a_gap_the_hold_begins_anew() -> None:
     assert held == [4, 4, 4, 4, 1, 1]
 
 
+def test_a_decision_is_of_plain_numbers() -> None:
+    policy = Predictive()
+    for at in range(0, 60, 2):
+        load = 300 if at < 20 else 80
+        observation = seen(
+            at, [load] * 60, wanted=4, ready=4, utilisation=(0.2,) * 4, forecast=flat(at, load)
+        )
+        decision = policy.decide(observation)
+        said = [value for reason in decision.reasons for value in reason.values]
+        assert {type(value) for value in (*said, decision.wanted, decision.forecast_rps)} <= {int, float}
+    assert codes(decision) == ["step-down", "forecast"]
+
+
 def steps_down(load: float, **fields: object) -> list[int]:
     """Counts from 4 replicas on, tick by tick, after the load fell to `load` at 0 s."""
     policy, wanted, counts = Predictive(), 4, []

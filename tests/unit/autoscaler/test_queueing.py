@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 
+import numpy as np
 import pytest
 
 from services.autoscaler.policies import Predictive
-from services.autoscaler.policies.queueing import BEYOND, MOST_VARIANCE, Burstiness, beyond, replicas_for
+from services.autoscaler.policies.queueing import (
+    BEYOND,
+    BURSTINESS,
+    MOST_VARIANCE,
+    beyond,
+    hear,
+    replicas_for,
+    variance_of,
+)
 from tests.unit.autoscaler.conftest import flat, seen
 
 
@@ -58,15 +68,16 @@ def test_chance_a_rise_and_bursts_are_told_apart() -> None:
     dice = random.Random(11)
 
     def heard(counts: list[int]) -> float:
-        burstiness = Burstiness(2.0)
+        burstiness = np.zeros(1, dtype=BURSTINESS)[0]
+        burstiness["last"] = math.nan
         for at in range(2, len(counts), 2):
-            burstiness.hear(sum(counts[at - 2 : at]) / 2)
-        return burstiness.variance
+            hear(burstiness, sum(counts[at - 2 : at]) / 2, 2.0)
+        return variance_of(burstiness)
 
     def chance(mean: float) -> int:
         return sum(dice.random() < mean / 1000 for _ in range(1000))
 
-    assert Burstiness(2.0).variance == 1.0
+    assert heard([]) == 1.0
     assert heard([chance(50) for _ in range(1200)]) == pytest.approx(1.0, abs=0.6)
     assert heard([2 * at for at in range(600)]) == 1.0
     assert heard([dice.choice((0, 400)) for _ in range(600)]) == MOST_VARIANCE

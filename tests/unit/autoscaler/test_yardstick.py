@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +18,22 @@ from services.autoscaler.policies.yardstick import (
     TOTALS,
     WASTE,
     Shadow,
-    Yardstick,
+    at_place,
     chosen,
-    weigh,
+    hear,
+    hpa_ready_at,
+    judge,
+    prepare,
 )
-from tests.unit.autoscaler.conftest import T0, flat, seen
+from tests.unit.autoscaler.conftest import flat, seen
 
 _PRICES = len(LADDER)
+
+
+def nothing_seen() -> Any:
+    totals = np.zeros(1, dtype=TOTALS)[0]
+    prepare(totals)
+    return totals
 
 
 def shares(short: list[float], waste: list[float]) -> float:
@@ -53,15 +63,14 @@ def test_where_hpa_misses_nothing_the_price_rises_until_nothing_is_missed() -> N
 
 
 def test_what_was_not_wanted_a_lead_ago_is_missing_now() -> None:
-    state = np.zeros(1, dtype=TOTALS)
-    state[0]["times"][:] = -math.inf
+    totals = nothing_seen()
     # 100 requests/s at 10 a replica for each price; HPA has 12. After a minute 200 come, and are asked for at once.
     high = np.full((_PRICES, 3), 100.0)
     for at in range(0, 300, 6):
         rate = 100.0 if at < 60 else 200.0
         high[:] = rate
-        weigh(state, float(at), high, 0.0, 10.0, 30.0, 1, 50, rate, 12)
-    totals = state[0]
+        hear(totals, float(at), 12)
+        judge(totals, float(at), high, 0.0, 10.0, 30.0, 1, 50, rate)
     judged = int(totals["judged"])
     # Judged from a lead and half of the window on; short from the rise until a lead after it was asked for.
     assert judged == pytest.approx(44, abs=1)
@@ -72,13 +81,13 @@ def test_what_was_not_wanted_a_lead_ago_is_missing_now() -> None:
 
 
 def test_what_is_let_go_in_between_is_not_there() -> None:
-    state = np.zeros(1, dtype=TOTALS)
-    state[0]["times"][:] = -math.inf
+    totals = nothing_seen()
     for at in range(0, 300, 6):
         asked = 50.0 if 120 <= at < 150 else 100.0
-        weigh(state, float(at), np.full((_PRICES, 3), asked), 0.0, 10.0, 30.0, 1, 50, 100.0, 10)
+        hear(totals, float(at), 10)
+        judge(totals, float(at), np.full((_PRICES, 3), asked), 0.0, 10.0, 30.0, 1, 50, 100.0)
     # Less was asked for during half a minute, and what came after needed a lead to be there again.
-    assert 8 <= float(state[0]["short"][0]) <= 12
+    assert 8 <= float(totals["short"][0]) <= 12
 
 
 def test_the_shadow_is_hpa_with_the_start_delay() -> None:
@@ -86,8 +95,8 @@ def test_the_shadow_is_hpa_with_the_start_delay() -> None:
     ready = []
     for at in range(0, 300, 2):
         rate = 140 if at < 60 else 280
-        shadow.live(seen(at, [rate] * 120, wanted=20, ready=20, capacity_rps=10.0, max_replicas=100), 30.0)
-        ready.append((at, shadow.ready_at(T0 + at)))
+        observation = seen(at, [rate] * 120, wanted=20, ready=20, capacity_rps=10.0, max_replicas=100)
+        ready.append((at, shadow.live(observation, 30.0)))
     assert {count for at, count in ready if at < 90} == {20}
     # 280 at 10 a replica: all 20 are busy, so HPA can ask for no more than 100 / 70 of them at a time.
     first = next(at for at, count in ready if count > 20)
@@ -118,29 +127,38 @@ def test_a_steady_load_wastes_less_than_hpa_and_a_decision_says_how_it_stands() 
     assert 24 <= wanted <= 28
 
 
+def judged(samples: int, rate_rps: float) -> Any:
+    totals = nothing_seen()
+    for at in range(0, 6 * samples, 6):
+        hear(totals, float(at), 12)
+        judge(totals, float(at), np.full((_PRICES, 3), 100.0), 0.0, 10.0, 20.0, 1, 50, rate_rps)
+    return totals
+
+
 def test_until_enough_was_seen_the_first_price_is_used() -> None:
-    one = Yardstick()
-    assert one.price == pytest.approx(FIRST_PRICE)
-    for at in range(0, 6 * FEWEST, 6):
-        observation = seen(at, [100] * 120, capacity_rps=10.0, max_replicas=50)
-        one.live(observation, 20.0)
-        one.judge(observation, np.full((_PRICES, 3), 100.0), 0.0, 10.0, 20.0)
-    assert one.standing is None
-    assert one.price == pytest.approx(FIRST_PRICE)
+    totals = judged(FEWEST, 100.0)
+    assert totals["judged"] > 0
+    assert totals["choices"] == 0
+    assert totals["price"] == pytest.approx(FIRST_PRICE)
+    assert judged(2 * FEWEST, 100.0)["choices"] > 0
 
 
 def test_a_dead_metric_judges_nobody() -> None:
-    one = Yardstick()
-    for at in range(0, 1200, 6):
-        observation = seen(at, [None] * 120, capacity_rps=10.0, max_replicas=50)
-        one.live(observation, 20.0)
-        one.judge(observation, np.full((_PRICES, 3), 100.0), 0.0, 10.0, 20.0)
-    assert one.standing is None
+    totals = judged(2 * FEWEST, math.nan)
+    assert (totals["judged"], totals["choices"]) == (0, 0)
+
+
+def test_what_hpa_had_ready_is_known_for_a_while() -> None:
+    totals = nothing_seen()
+    for at in range(0, 1000, 2):
+        hear(totals, float(at), at // 100)
+    assert hpa_ready_at(totals, 998.0) == 9
+    assert hpa_ready_at(totals, 899.0) == 8
+    assert hpa_ready_at(totals, 901.0) == 9
 
 
 def test_a_place_between_two_prices_is_a_price_between_them() -> None:
-    one = Yardstick()
-    assert one.place == LADDER.index(FIRST_PRICE)
-    one._set(3.5)
-    assert one.price == pytest.approx(math.sqrt(LADDER[3] * LADDER[4]))
-    assert one.quantile == pytest.approx(one.price / (one.price + 1))
+    assert nothing_seen()["place"] == LADDER.index(FIRST_PRICE)
+    logarithms = np.log(LADDER)
+    assert math.exp(at_place(logarithms, 3.5)) == pytest.approx(math.sqrt(LADDER[3] * LADDER[4]))
+    assert at_place(logarithms, _PRICES - 1.0) == logarithms[-1]
