@@ -35,6 +35,9 @@ func (c *counted) Accept() (net.Conn, error) {
 			return &countedConn{Conn: accepted, of: c}, nil
 		}
 		c.refused.Inc()
+		if refused, ok := accepted.(*net.TCPConn); ok {
+			_ = refused.SetLinger(0) // by a reset: nothing of it waits in the system for a minute
+		}
 		_ = accepted.Close()
 	}
 }
