@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -69,15 +70,15 @@ class Told:
             return None
         if at != self._at:
             self._at = at
-            rows = issued.rates_rps[at]
+            rows = issued.rates_rps[at].tolist()
             self._view = None
-            if np.isfinite(rows[0, 0]):
+            if math.isfinite(rows[0][0]):
                 self._view = ForecastView(
                     self._began_at + issued.first_s + at * issued.every_s,
                     issued.step_s,
                     issued.horizons_s,
                     QUANTILES,
-                    tuple(map(tuple, rows.tolist())),
+                    tuple(map(tuple, rows)),
                 )
         return self._view
 

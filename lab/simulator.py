@@ -194,12 +194,13 @@ class Arrivals:
 
     def __init__(self, load: Load) -> None:
         self._load = load
+        self._oldest = -len(load.before)
         self._first = self._stop = 0
         self._counts: tuple[int, ...] = ()
 
     def until(self, second: int) -> tuple[int, ...]:
         """Arrivals of each second before `second`, which may lie before 0; oldest first."""
-        first = max(second - HISTORY_S, -len(self._load.before))
+        first = max(second - HISTORY_S, self._oldest)
         if not self._first <= first <= second <= self._stop:
             self._first, self._stop = first, min(second + _CUT_S, len(self._load.arrivals))
             before, arrivals = self._load.before, self._load.arrivals

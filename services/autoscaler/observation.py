@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from operator import lt
 from typing import Any
 
@@ -34,7 +35,7 @@ class ForecastView(msgspec.Struct, frozen=True):
         if not (math.isfinite(self.issued_at) and math.isfinite(self.step_s) and self.step_s > 0):
             raise ValueError(f"forecast: issued_at {self.issued_at} or step_s {self.step_s} is no time")
         for name, values in (("horizons_s", self.horizons_s), ("quantiles", self.quantiles)):
-            if not values or not all(map(lt, values, values[1:])):
+            if not _ascending(values):
                 raise ValueError(f"forecast: {name} must be ascending and not empty, not {list(values)}")
         if not (self.horizons_s[0] >= 0 and self.quantiles[0] >= 0 and self.quantiles[-1] <= 1):
             raise ValueError("forecast: horizons_s must not be negative, quantiles must lie in 0..1")
@@ -98,6 +99,13 @@ class ForecastView(msgspec.Struct, frozen=True):
         inside = by_horizon[bisect_right(horizons, from_s) : bisect_left(horizons, to_s)]
         begin, end = interpolated(from_s, horizons, by_horizon), interpolated(to_s, horizons, by_horizon)
         return max(begin, end, *inside)
+
+
+@lru_cache(maxsize=16)
+def _ascending(values: tuple[float, ...]) -> bool:
+    """Whether each is above the one before, and there is one. Remembered, as they are the same from one forecast to
+    the next."""
+    return bool(values) and all(map(lt, values, values[1:]))
 
 
 def interpolated(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -176,7 +184,8 @@ class Observation(msgspec.Struct, frozen=True):
     @property
     def unmeasured(self) -> int:
         """Ready replicas without a utilisation."""
-        return max(0, self.ready - len(self.utilisation))
+        missing = self.ready - len(self.utilisation)
+        return missing if missing > 0 else 0
 
     def bounded(self, replicas: float) -> int:
         """`replicas`, rounded up and brought into min_replicas..max_replicas."""

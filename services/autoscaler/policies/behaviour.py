@@ -7,6 +7,7 @@ After kubernetes `pkg/controller/podautoscaler/horizontal.go` (`stabilizeRecomme
 from __future__ import annotations
 
 from collections import deque
+from operator import itemgetter
 
 from services.autoscaler.decision import Reason
 from services.autoscaler.observation import Observation
@@ -49,7 +50,7 @@ class Behaviour:
         """Scale down to no less than the highest recommendation of the last 300 s; up at once."""
         while self._recommended and not sync - DOWN_WINDOW_S < self._recommended[0][0] <= sync:
             self._recommended.popleft()
-        highest = max([recommended, *(count for _, count in self._recommended)])
+        highest = max(recommended, *map(itemgetter(1), self._recommended)) if self._recommended else recommended
         self._recommended.append((sync, recommended))
         stabilised = min(max(current, recommended), highest)
         if stabilised == recommended:

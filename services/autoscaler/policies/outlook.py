@@ -156,11 +156,11 @@ def prepare(memory: Any, quantiles: tuple[float, ...]) -> None:
 def told(forecast: ForecastView) -> Floats:
     """A forecast as one array: quantiles in the first row, in the first column the middles of the steps that end at
     the horizons, seconds after it was issued, and rates in between."""
-    half_s = forecast.step_s / 2  # a step's rate is that of its middle
-    rows = zip(forecast.horizons_s, forecast.rates_rps, strict=True)
-    return np.array(
-        [(0.0, *forecast.quantiles), *((end_s - half_s, *rates_rps) for end_s, rates_rps in rows)]
-    )
+    table = [0.0, *forecast.quantiles]
+    for end_s, rates_rps in zip(forecast.horizons_s, forecast.rates_rps, strict=True):
+        table.append(end_s - forecast.step_s / 2)  # a step's rate is that of its middle
+        table.extend(rates_rps)
+    return np.array(table, dtype=np.float64).reshape(len(forecast.horizons_s) + 1, -1)
 
 
 def foretell(told: Floats, horizon_s: float, quantile: float) -> float:

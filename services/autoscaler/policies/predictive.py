@@ -224,8 +224,10 @@ class Predictive:
         self, observation: Observation, wanted: int, loads: tuple[float, float], *reasons: Reason
     ) -> Decision:
         demand_rps, forecast_rps = loads
+        if not observation.min_replicas <= wanted <= observation.max_replicas:
+            reasons += out_of_bounds(observation, wanted)
         return answered(
-            self.name, observation, wanted, _known(demand_rps), *reasons, *out_of_bounds(observation, wanted),
+            self.name, observation, wanted, _known(demand_rps), *reasons,
             queue_bound=self._queue_bound, forecast_rps=_known(forecast_rps),
         )  # fmt: skip
 
