@@ -98,6 +98,8 @@ def issue(
     """
     before = len(load.before)
     total = np.concatenate(([0], np.cumsum(np.concatenate((load.before, load.arrivals)))))
+    # Steps that end at every second, those of one second of a step side by side: windows are slices of them.
+    ending = [np.diff(total[phase::step_s]).astype(np.float64) for phase in range(step_s)]
     first = -(min(WARM_UP_S, before) // every_s) * every_s
     ends = np.arange(before + first, before + len(load.arrivals), every_s)
     unknown = int(np.searchsorted(ends, step_s))
@@ -105,9 +107,13 @@ def issue(
     at, most = unknown, CONTEXT_STEPS
     for together in _together(ends[unknown:], step_s, every_s):
         steps = min(most, int(together[0]) // step_s)
-        edges = total[together[:, None] - step_s * np.arange(steps, -1, -1)]
+        lasts, phases = np.divmod(together, step_s)
+        windows = [
+            ending[phase][last - steps : last]
+            for last, phase in zip(lasts.tolist(), phases.tolist(), strict=True)
+        ]
         nows = tuple((load.began_at - before + together).tolist())
-        origins = Origins(np.diff(edges).astype(np.float64), float(step_s), nows)
+        origins = Origins(np.stack(windows), float(step_s), nows)
         rates[at : at + len(together)] = forecaster.rates(origins)
         at += len(together)
         reached(max(0, first + at * every_s))
