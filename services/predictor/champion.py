@@ -157,7 +157,8 @@ class Champion:
         asked = np.isfinite(rates[:, 0, 0, 0])
         weights = self._blend.weights(asked)
         self._lead(weights.mean(axis=1))
-        blended = rates if asked.all() else np.nan_to_num(rates)
+        # Who is cold says NaN, and counts for nothing.
+        blended = rates if asked.all() else np.where(asked[:, None, None, None], rates, 0.0)
         raw = np.einsum("fh,fnhq->nhq", weights, blended)
         top = GROWTH_LIMIT * np.nanmax(histories, axis=1) / step_s
         final: Floats = np.minimum(self._calibration.apply(raw), top[:, None, None])
