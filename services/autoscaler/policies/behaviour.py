@@ -50,7 +50,9 @@ class Behaviour:
         """Scale down to no less than the highest recommendation of the last 300 s; up at once."""
         while self._recommended and not sync - DOWN_WINDOW_S < self._recommended[0][0] <= sync:
             self._recommended.popleft()
-        highest = max(recommended, *map(itemgetter(1), self._recommended)) if self._recommended else recommended
+        highest = (
+            max(recommended, *map(itemgetter(1), self._recommended)) if self._recommended else recommended
+        )
         self._recommended.append((sync, recommended))
         stabilised = min(max(current, recommended), highest)
         if stabilised == recommended:

@@ -16,6 +16,10 @@ from services.autoscaler.policies import descent, outlook, queueing, reactive, y
 
 Floats = NDArray[np.float64]
 
+Rates = tuple[float, float, float, float, float]
+Replicas = tuple[int, int, int, int, int]
+Said = tuple[float, float, float, float, float, float]
+
 LATE_START = 1.1
 """Times the measured start delay that is looked ahead: starts jitter."""
 
@@ -84,17 +88,17 @@ def weigh(
     told: Floats,
     now: float,
     seconds: float,
-    rates_rps: tuple[float, float, float, float, float],
+    rates_rps: Rates,
     age_s: float,
     start_delay_s: float,
     capacity_rps: float,
     strain: tuple[float, float, float],
-    replicas: tuple[int, int, int, int, int],
+    replicas: Replicas,
     flags: tuple[bool, bool],
 ) -> tuple[
     tuple[int, int, int, int, int],
     tuple[float, float],
-    tuple[float, float, float, float, float, float],
+    Said,
     tuple[int, int],
 ]:
     """One tick. What is not known is NaN; rates are requests per second.
@@ -114,7 +118,7 @@ def weigh(
     held, target = state["held"], float(state["target"])
     waiting, cpu, hotness = strain
     wanted, ready, fewest, most, _ = replicas
-    recent_rps, burst_rps = rates_rps[2], rates_rps[3]
+    _, _, recent_rps, burst_rps, _ = rates_rps
     outage, heard = flags
     known = not math.isnan(capacity_rps)
     hear(state, now, seconds, rates_rps, capacity_rps)
@@ -161,14 +165,15 @@ def hear(
     state: Any,
     now: float,
     seconds: float,
-    rates_rps: tuple[float, float, float, float, float],
+    rates_rps: Rates,
     capacity_rps: float,
 ) -> None:
     """Take in the seconds since the last tick."""
-    if not math.isnan(rates_rps[0]):
+    rate_rps, outcome_rps, _, _, _ = rates_rps
+    if not math.isnan(rate_rps):
         least_rps = outlook.LEAST_RPS if math.isnan(capacity_rps) else capacity_rps
-        outlook.advance(state["outlook"], now, seconds, rates_rps[0], rates_rps[1], least_rps)
-    queueing.hear(state["burstiness"], rates_rps[0], state["tick_s"])
+        outlook.advance(state["outlook"], now, seconds, rate_rps, outcome_rps, least_rps)
+    queueing.hear(state["burstiness"], rate_rps, state["tick_s"])
 
 
 def heat(state: Any, ready: int, hotness: float, calm: bool) -> float:
@@ -188,37 +193,30 @@ def look(
     now: float,
     age_s: float,
     lead_s: float,
-    rates_rps: tuple[float, float, float, float, float],
+    rates_rps: Rates,
     each_rps: float,
     capacity_rps: float,
-    replicas: tuple[int, int, int, int, int],
+    replicas: Replicas,
 ) -> float:
     """Say what is expected, and judge the prices by it where they are to be found; returns the price that was used, 0
     for the one that is given."""
     learned, judged = state["outlook"], state["yardstick"]
+    _, _, recent_rps, burst_rps, judged_rps = rates_rps
+    _, _, fewest, most, hpa_ready = replicas
     place, price = judged["place"], judged["price"]
     sampled = outlook.expect(learned, told, now, age_s, state["tick_s"], lead_s, place, capacity_rps)
     if state["finds_price"]:
-        yardstick.hear(judged, now, replicas[4])
+        yardstick.hear(judged, now, hpa_ready)
         if sampled:
-            floor_rps = 0.0 if math.isnan(rates_rps[2]) else max(rates_rps[2], rates_rps[3])
-            yardstick.judge(
-                judged,
-                now,
-                learned["all_rps"],
-                floor_rps,
-                each_rps,
-                lead_s,
-                replicas[2],
-                replicas[3],
-                rates_rps[4],
-            )
+            floor_rps = 0.0 if math.isnan(recent_rps) else max(recent_rps, burst_rps)
+            all_rps = learned["all_rps"]
+            yardstick.judge(judged, now, all_rps, floor_rps, each_rps, lead_s, fewest, most, judged_rps)
     return float(price)
 
 
 def ahead(
     state: Any, lead_s: float, each_rps: float, wanted: int, price: float
-) -> tuple[float, float, float, tuple[float, float, float, float, float, float]]:
+) -> tuple[float, float, float, Said]:
     """What the load to come asks for: replicas, the load that they provide for, what is expected at the lead as far as
     it is worth an order, and what the reason says."""
     learned = state["outlook"]
