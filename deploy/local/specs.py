@@ -251,7 +251,11 @@ class Specs:
         argv: tuple[str, ...] = (sys.executable, "-m", f"services.{app_id}")
         if app_id == "gateway":
             argv = (str(tools.built(tools.GATEWAY)),)
-            env |= {"FOREMESH_ROUTES": str(REPO / "edge/gateway/routes"), "GOMEMLIMIT": "64MiB"}
+            env |= {
+                "FOREMESH_ROUTES": str(REPO / "edge/gateway/routes"),
+                "FOREMESH_STATE": str(self.run_dir / "gateway"),
+                "GOMEMLIMIT": "64MiB",
+            }
         ready = self.http_ready(port, "/readyz")
         return ProcessSpec(instance, "app", argv, env, ready, self._log(instance), port, app_id)
 

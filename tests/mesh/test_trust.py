@@ -210,6 +210,8 @@ def test_secret_files_are_private(mesh: RunningMesh) -> None:
     for file in files:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     assert stat.S_IMODE(mesh.settings.run_dir.stat().st_mode) == 0o700
+    # What the gateway keeps over a restart (FOREMESH_STATE).
+    assert stat.S_IMODE((mesh.settings.run_dir / "gateway").stat().st_mode) == 0o700
     assert stat.S_IMODE(mesh.settings.control_socket.stat().st_mode) == 0o600
 
 
