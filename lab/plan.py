@@ -11,7 +11,7 @@ from operator import mul
 from lab.contenders import contender
 from lab.experiment import Setting
 
-WORK, FORECASTS_WORK = {"predictive": 5.0}, 7.0
+WORK, FORECASTS_WORK = {"predictive": 3.0}, 7.0
 """What a simulated second of a policy (1 if it is not named), and of forecasts, costs against one of hpa. It decides
 what is begun first and how far the bar is, and nothing of what comes out."""
 
