@@ -33,8 +33,6 @@ const (
 	wait = 15 * time.Second
 	// maxBytes bounds an answer.
 	maxBytes = 4 << 20
-	// maxKeys bounds a Get: each is a call.
-	maxKeys = 128
 )
 
 // Metadata of the component.
@@ -50,18 +48,17 @@ type Metadata struct {
 }
 
 type store struct {
-	log           logger.Logger
-	metadata      Metadata
-	endpoints     []string
-	turn          atomic.Uint32 // of the endpoints: the one that answered last
-	client        http.Client
-	subscriptions subscriptions.Set
+	subscriptions.Store
+	metadata  Metadata
+	endpoints []string
+	turn      atomic.Uint32 // of the endpoints: the one that answered last
+	client    http.Client
 }
 
 // New returns the component; Init must follow.
 func New(log logger.Logger) configuration.Store {
-	s := &store{log: log}
-	s.subscriptions.Follow, s.subscriptions.Log = s.follow, log
+	s := &store{}
+	s.Read, s.Follow, s.Log = s.items, s.follow, log
 	return s
 }
 
@@ -93,26 +90,14 @@ func (s *store) Init(ctx context.Context, md configuration.Metadata) error {
 		},
 	}
 	if _, _, err := s.query(ctx, "-", nil, 0); err != nil {
-		s.log.Warnf("consul: component '%s' begins without its server: %v", md.Name, err)
+		s.Log.Warnf("consul: component '%s' begins without its server: %v", md.Name, err)
 	}
 	return nil
-}
-
-// Get returns the items of these keys, of all below the prefix if there are none; a key that is not there is left out.
-func (s *store) Get(ctx context.Context, request *configuration.GetRequest) (*configuration.GetResponse, error) {
-	items, _, err := s.items(ctx, request.Keys)
-	if err != nil {
-		return nil, err
-	}
-	return &configuration.GetResponse{Items: items}, nil
 }
 
 func (s *store) items(ctx context.Context, keys []string) (map[string]*configuration.Item, int64, error) {
 	if len(keys) == 0 {
 		return s.all(ctx, 0)
-	}
-	if len(keys) > maxKeys {
-		return nil, 0, fmt.Errorf("consul: %d keys are asked for, and at most %d are read at once", len(keys), maxKeys)
 	}
 	found, oldest := map[string]*configuration.Item{}, int64(0)
 	for i, key := range keys {
@@ -208,20 +193,6 @@ func itemOf(p pair) *configuration.Item {
 		"createIndex": number(p.CreateIndex), "modifyIndex": number(p.ModifyIndex), "lockIndex": number(p.LockIndex), "flags": number(p.Flags)}}
 }
 
-// Subscribe tells of every change of these keys from now on, of all below the prefix if there are none.
-func (s *store) Subscribe(ctx context.Context, request *configuration.SubscribeRequest, handler configuration.UpdateHandler) (string, error) {
-	items, index, err := s.items(ctx, request.Keys)
-	if err != nil {
-		return "", err
-	}
-	return s.subscriptions.Begin(request.Keys, items, index, handler)
-}
-
-// Unsubscribe ends a subscription.
-func (s *store) Unsubscribe(_ context.Context, request *configuration.UnsubscribeRequest) error {
-	return s.subscriptions.End(request.ID)
-}
-
 // follow asks for what is below the prefix each time that it has changed, and compares: so what changed while no server
 // could be reached is found, what was deleted too.
 func (s *store) follow(ctx context.Context, to *subscriptions.Subscription) {
@@ -234,13 +205,13 @@ func (s *store) follow(ctx context.Context, to *subscriptions.Subscription) {
 			return
 		case err != nil:
 			if !silent { // once for a whole outage
-				s.log.Warnf("consul: '%s' cannot be watched after index %d: %v", s.metadata.Prefix, to.Revision, err)
+				s.Log.Warnf("consul: '%s' cannot be watched after index %d: %v", s.metadata.Prefix, to.Revision, err)
 			}
 			silent = true
 			subscriptions.Pause(ctx, pause)
 			continue
 		case silent:
-			s.log.Infof("consul: watching '%s' again", s.metadata.Prefix)
+			s.Log.Infof("consul: watching '%s' again", s.metadata.Prefix)
 			silent = false
 		}
 		to.Compare(items, strconv.FormatInt(index, 10))
@@ -264,7 +235,7 @@ func (s *store) GetComponentMetadata() (all contribmetadata.MetadataMap) {
 
 // Close ends every subscription.
 func (s *store) Close() error {
-	s.subscriptions.Close()
+	s.Store.Close()
 	s.client.CloseIdleConnections()
 	return nil
 }

@@ -25,13 +25,9 @@ import (
 // Name under which the component is registered.
 const Name = "etcd"
 
-// maxKeys bounds a Get: etcd takes no more in one transaction by default.
-const maxKeys = 128
-
 type store struct {
-	log           logger.Logger
-	metadata      Metadata
-	subscriptions subscriptions.Set
+	subscriptions.Store
+	metadata Metadata
 
 	mu     sync.Mutex
 	client *clientv3.Client // nil: not made yet
@@ -39,8 +35,8 @@ type store struct {
 
 // New returns the component; Init must follow.
 func New(log logger.Logger) configuration.Store {
-	s := &store{log: log}
-	s.subscriptions = subscriptions.Set{Follow: s.follow, Log: log}
+	s := &store{}
+	s.Read, s.Follow, s.Log = s.items, s.follow, log
 	return s
 }
 
@@ -52,7 +48,7 @@ func (s *store) Init(ctx context.Context, md configuration.Metadata) error {
 		return fmt.Errorf("etcd: component '%s': %w", md.Name, err)
 	}
 	if _, _, err := s.items(ctx, []string{"-"}); err != nil {
-		s.log.Warnf("etcd: component '%s' begins without its server: %v", md.Name, err)
+		s.Log.Warnf("etcd: component '%s' begins without its server: %v", md.Name, err)
 	}
 	return nil
 }
@@ -71,16 +67,6 @@ func (s *store) connection() (*clientv3.Client, error) {
 	return s.client, nil
 }
 
-// Get returns the items of these keys, of all below the prefix if there are none; a key that is not there is left out.
-func (s *store) Get(ctx context.Context, request *configuration.GetRequest) (*configuration.GetResponse, error) {
-	items, _, err := s.items(ctx, request.Keys)
-	if err != nil {
-		return nil, err
-	}
-	return &configuration.GetResponse{Items: items}, nil
-}
-
-// items also returns the revision that they are of.
 func (s *store) items(ctx context.Context, keys []string) (map[string]*configuration.Item, int64, error) {
 	client, err := s.connection()
 	if err != nil {
@@ -99,9 +85,6 @@ func (s *store) items(ctx context.Context, keys []string) (map[string]*configura
 		}
 		s.add(found, reply.Kvs)
 		return found, reply.Header.Revision, nil
-	}
-	if len(keys) > maxKeys {
-		return nil, 0, fmt.Errorf("etcd: %d keys are asked for, and at most %d are read at once", len(keys), maxKeys)
 	}
 	var gets []clientv3.Op
 	for _, key := range keys {
@@ -130,20 +113,6 @@ func itemOf(kv *mvccpb.KeyValue) *configuration.Item {
 	}
 }
 
-// Subscribe tells of every change of these keys from now on, of all below the prefix if there are none.
-func (s *store) Subscribe(ctx context.Context, request *configuration.SubscribeRequest, handler configuration.UpdateHandler) (string, error) {
-	items, revision, err := s.items(ctx, request.Keys)
-	if err != nil {
-		return "", err
-	}
-	return s.subscriptions.Begin(request.Keys, items, revision, handler)
-}
-
-// Unsubscribe ends a subscription.
-func (s *store) Unsubscribe(_ context.Context, request *configuration.UnsubscribeRequest) error {
-	return s.subscriptions.End(request.ID)
-}
-
 // follow goes on from the revision that was seen, however often the watch ends. Where etcd has compacted what came after
 // it, everything is read again and compared.
 func (s *store) follow(ctx context.Context, to *subscriptions.Subscription) {
@@ -151,7 +120,7 @@ func (s *store) follow(ctx context.Context, to *subscriptions.Subscription) {
 	for ctx.Err() == nil {
 		err := s.watch(ctx, to, func() {
 			if silent {
-				s.log.Infof("etcd: watching '%s' again from revision %d", s.metadata.Prefix, to.Revision+1)
+				s.Log.Infof("etcd: watching '%s' again from revision %d", s.metadata.Prefix, to.Revision+1)
 			}
 			silent = false
 			pause.Reset()
@@ -163,7 +132,7 @@ func (s *store) follow(ctx context.Context, to *subscriptions.Subscription) {
 			return
 		}
 		if err != nil && !silent { // once for a whole outage
-			s.log.Warnf("etcd: the watch of '%s' ended after revision %d: %v", s.metadata.Prefix, to.Revision, err)
+			s.Log.Warnf("etcd: the watch of '%s' ended after revision %d: %v", s.metadata.Prefix, to.Revision, err)
 			silent = true
 		}
 		subscriptions.Pause(ctx, pause)
@@ -207,7 +176,7 @@ func (s *store) compare(ctx context.Context, to *subscriptions.Subscription) err
 	if err != nil {
 		return err
 	}
-	s.log.Warnf("etcd: what came after revision %d is compacted; all of '%s' is compared at revision %d", to.Revision, s.metadata.Prefix, revision)
+	s.Log.Warnf("etcd: what came after revision %d is compacted; all of '%s' is compared at revision %d", to.Revision, s.metadata.Prefix, revision)
 	to.Compare(items, strconv.FormatInt(revision, 10))
 	to.Revision = revision
 	return nil
@@ -221,7 +190,7 @@ func (s *store) GetComponentMetadata() (all contribmetadata.MetadataMap) {
 
 // Close ends every subscription.
 func (s *store) Close() error {
-	s.subscriptions.Close()
+	s.Store.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client == nil {

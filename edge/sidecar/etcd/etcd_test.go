@@ -465,23 +465,6 @@ func TestASlowAppIsToldTheLastOfEach(t *testing.T) {
 	}
 }
 
-func TestSubscriptionsAreBounded(t *testing.T) {
-	s := serve(t, "http")
-	store := opened(t, "http://"+s.client)
-	for range 64 {
-		subscribe(t, store)
-	}
-	if _, err := store.Subscribe(t.Context(), &configuration.SubscribeRequest{}, nil); err == nil || !strings.Contains(err.Error(), "64 subscriptions") {
-		t.Errorf("got %v", err)
-	}
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Subscribe(t.Context(), &configuration.SubscribeRequest{}, nil); err == nil {
-		t.Error("a closed store took a subscription")
-	}
-}
-
 func TestWrongMetadataIsNamed(t *testing.T) {
 	for name, c := range map[string]struct {
 		properties map[string]string

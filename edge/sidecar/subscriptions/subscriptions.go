@@ -20,14 +20,21 @@ import (
 const (
 	// most bounds the subscriptions of a store.
 	most = 64
-	// MaxItems bounds the keys that a store reads at once, and so what a subscription keeps.
+	// MaxItems bounds the items that a store reads at once, and so what a subscription keeps.
 	MaxItems = 1000
+	// maxKeys bounds the keys that are asked for at once: etcd takes no more in one transaction by default, and to Consul
+	// each is a call.
+	maxKeys = 128
 	// toldWithin is the time that an app has to hear of a change.
 	toldWithin = 5 * time.Second
 )
 
-// Set is safe for concurrent use.
-type Set struct {
+// Store is what a configuration store has in common with others, over its own reads and watch; it is safe for concurrent
+// use. Its fields are set once.
+type Store struct {
+	// Read returns the items of these keys, of all if there are none, and the revision that they are of; a key that is not
+	// there is left out.
+	Read func(ctx context.Context, keys []string) (map[string]*configuration.Item, int64, error)
 	// Follow tells a subscription of changes until ctx is done.
 	Follow func(ctx context.Context, s *Subscription)
 	Log    logger.Logger
@@ -55,10 +62,30 @@ type Subscription struct {
 	wake    chan struct{}
 }
 
-// Begin makes a subscription of one that has seen these items, at this revision.
-func (s *Set) Begin(keys []string, items map[string]*configuration.Item, revision int64, handler configuration.UpdateHandler) (string, error) {
+func (s *Store) read(ctx context.Context, keys []string) (map[string]*configuration.Item, int64, error) {
+	if len(keys) > maxKeys {
+		return nil, 0, fmt.Errorf("%d keys are asked for, and at most %d are read at once; ask for fewer, or for all with none", len(keys), maxKeys)
+	}
+	return s.Read(ctx, keys)
+}
+
+// Get is configuration.Store's.
+func (s *Store) Get(ctx context.Context, request *configuration.GetRequest) (*configuration.GetResponse, error) {
+	items, _, err := s.read(ctx, request.Keys)
+	if err != nil {
+		return nil, err
+	}
+	return &configuration.GetResponse{Items: items}, nil
+}
+
+// Subscribe is configuration.Store's: it tells of every change from now on.
+func (s *Store) Subscribe(ctx context.Context, request *configuration.SubscribeRequest, handler configuration.UpdateHandler) (string, error) {
+	items, revision, err := s.read(ctx, request.Keys)
+	if err != nil {
+		return "", err
+	}
 	made := &Subscription{
-		Keys: keys, Revision: revision, id: uuid.NewString(), handler: handler, log: s.Log, seen: map[string][sha256.Size]byte{},
+		Keys: request.Keys, Revision: revision, id: uuid.NewString(), handler: handler, log: s.Log, seen: map[string][sha256.Size]byte{},
 		pending: map[string]*configuration.Item{}, wake: make(chan struct{}, 1),
 	}
 	for key, item := range items {
@@ -75,28 +102,28 @@ func (s *Set) Begin(keys []string, items map[string]*configuration.Item, revisio
 		s.all = map[string]context.CancelFunc{}
 	}
 	// A subscription outlives the call that made it.
-	ctx, cancel := context.WithCancel(context.Background())
+	following, cancel := context.WithCancel(context.Background())
 	s.all[made.id] = cancel
-	s.wg.Go(func() { s.Follow(ctx, made) })
-	s.wg.Go(func() { made.tell(ctx) })
+	s.wg.Go(func() { s.Follow(following, made) })
+	s.wg.Go(func() { made.tell(following) })
 	return made.id, nil
 }
 
-// End ends a subscription.
-func (s *Set) End(id string) error {
+// Unsubscribe is configuration.Store's.
+func (s *Store) Unsubscribe(_ context.Context, request *configuration.UnsubscribeRequest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	cancel, found := s.all[id]
+	cancel, found := s.all[request.ID]
 	if !found {
-		return fmt.Errorf("subscription '%s' is not known", id)
+		return fmt.Errorf("subscription '%s' is not known", request.ID)
 	}
 	cancel()
-	delete(s.all, id)
+	delete(s.all, request.ID)
 	return nil
 }
 
 // Close ends every subscription and waits for that.
-func (s *Set) Close() {
+func (s *Store) Close() {
 	s.mu.Lock()
 	s.closed = true
 	for _, cancel := range s.all {
