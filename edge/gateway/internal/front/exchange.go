@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -192,22 +193,16 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) int {
 		x.timer = time.AfterFunc(timeout, func() { cancel(context.DeadlineExceeded) })
 		defer x.timer.Stop()
 	}
-	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK, own: maps.Clone(w.Header())}
 	defer func() { x.sent = seen.sent }() // also where it breaks off
 	whole := false
 	if x.rollout != nil {
 		began := time.Now()
 		defer func() { x.observe(r, seen, began, whole) }()
 	}
-	status := 0
-	if x.upgrade {
-		f.proxy.ServeHTTP(seen, r.WithContext(ctx))
-		status = seen.status
-	} else {
-		status = x.relay(ctx, seen, r)
-	}
+	f.proxy.ServeHTTP(seen, r.WithContext(ctx))
 	whole = true
-	return status
+	return seen.status
 }
 
 // extend gives an answer the time that its rule asks for, where the server's own would end before.

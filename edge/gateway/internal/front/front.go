@@ -43,10 +43,10 @@ type Front struct {
 	settings *settings.Settings
 	traffic  *traffic.Counter
 	tracing  *telemetry.Tracing
-	sidecar  http.RoundTripper      // to apps
-	plain    http.RoundTripper      // to services
-	h2c      http.RoundTripper      // to services that speak HTTP/2 without TLS
-	proxy    *httputil.ReverseProxy // of WebSockets
+	sidecar  http.RoundTripper // to apps
+	plain    http.RoundTripper // to services
+	h2c      http.RoundTripper // to services that speak HTTP/2 without TLS
+	proxy    *httputil.ReverseProxy
 	buffers  buffers
 	slots    chan struct{} // one for each request in flight
 	mirrors  chan struct{} // one for each copy in flight

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ import (
 	"github.com/foremesh/foremesh/edge/gateway/internal/traffic"
 )
 
-// newProxy is for WebSockets; see relay.
+// newProxy forwards to backends, WebSockets too. An answer that breaks off leaves by a panic.
 func (f *Front) newProxy() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Transport:  attempts{f},
@@ -27,21 +28,21 @@ func (f *Front) newProxy() *httputil.ReverseProxy {
 		// Rewrite and not Director: the caller's X-Forwarded-* and Forwarded are gone before it runs.
 		Rewrite:        rewrite,
 		ModifyResponse: reply,
-		ErrorHandler:   func(w http.ResponseWriter, r *http.Request, err error) { failed(w, r, err) },
+		ErrorHandler:   failed,
 	}
 }
 
-// failed tells the caller why there is no answer, and returns the status.
-func failed(w http.ResponseWriter, r *http.Request, err error) int {
+// failed tells the caller why there is no answer.
+func failed(w http.ResponseWriter, r *http.Request, err error) {
 	if cause := context.Cause(r.Context()); errors.Is(cause, context.DeadlineExceeded) {
 		err = cause
 	}
 	err = of(r.Context()).fault(err)
 	if errors.Is(err, context.Canceled) { // the caller's doing: nobody is there to read
 		w.WriteHeader(traffic.StatusGone)
-		return traffic.StatusGone
+		return
 	}
-	return write(w, asProblem(err))
+	asProblem(err).Write(w)
 }
 
 // rewrite addresses a request to the backend, without anything that only the gateway may say.
@@ -61,7 +62,7 @@ func rewrite(p *httputil.ProxyRequest) {
 		p.Out.Header.Del("Upgrade")
 	}
 	p.SetXForwarded()
-	p.Out.Host = p.In.Host
+	p.Out.Host, p.Out.Trailer = p.In.Host, nil // a copy's trailers stay empty
 	if action.Rewrite != nil {
 		p.Out.URL.Path = x.changed(action.Rewrite.Path, p.In.URL.Path)
 		if action.Rewrite.Host != "" {
@@ -143,9 +144,12 @@ func ofSidecar(header string) bool {
 	return len(header) > 5 && strings.EqualFold(header[:5], "dapr-")
 }
 
-// statusWriter remembers the status that was sent.
+// statusWriter remembers the status that was sent, and what this gateway has said in the header before it forwarded
+// (Connection: close, a trace, a session): httputil clears all of it with a backend's Early Hints.
 type statusWriter struct {
 	http.ResponseWriter
+	own    http.Header
+	hinted bool // by what was sent last
 	status int
 	sent   int64 // bytes of the body
 	gone   bool  // the caller takes no more
@@ -159,7 +163,14 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 }
 
 func (w *statusWriter) WriteHeader(status int) {
-	w.status = status
+	early := status < http.StatusOK && status != http.StatusSwitchingProtocols
+	if w.hinted && !early {
+		h := w.Header()
+		for name, values := range w.own {
+			h[name] = append(slices.Clip(values), h[name]...)
+		}
+	}
+	w.hinted, w.status = early, status
 	w.ResponseWriter.WriteHeader(status)
 }
 
