@@ -65,6 +65,10 @@ else it is that: what one replica carries decides nothing, and a jump out of not
 BOLDEST = 6.0
 """Length of a sample's inputs beyond which it counts as if it were no longer: one jump must not outweigh an hour."""
 
+MOST_MISSED = 4.0
+"""Of the mean error, or of chance where that is more: by no more than that was a sample missed when it teaches. A jump
+that nothing announced says how wrong one may be, and nothing of how the next minute follows from this one."""
+
 MOST_SIZE = 4.0
 """Of the mean error: none is expected to be larger than that on average."""
 
@@ -213,12 +217,14 @@ def learn(memory: Any, sample: Any, least_rps: float) -> None:
         return
     keep = 1.0 - 1.0 / MEMORY
     root = math.sqrt(max(level, least_rps))
-    tame = tamed(sample["inputs"], BOLDEST)
-    least_squares.learn(
-        memory["matrix"], memory["sums"], tame * sample["inputs"], tame * (came - level) / root, keep
-    )
-    learned = memory["learned"]
     typical, lately, relative = memory["typical"], memory["lately"], np.zeros(HORIZONS)
+    tame, targets = tamed(sample["inputs"], BOLDEST), np.zeros(HORIZONS)
+    for horizon in range(HORIZONS):
+        most = MOST_MISSED * max(typical[horizon], 1.0)
+        missed = min(max((came[horizon] - said[horizon]) / root, -most), most)
+        targets[horizon] = tame * ((said[horizon] - level) / root + missed)
+    least_squares.learn(memory["matrix"], memory["sums"], tame * sample["inputs"], targets, keep)
+    learned = memory["learned"]
     for horizon in range(HORIZONS):
         error = (came[horizon] - said[horizon]) / math.sqrt(max(said[horizon], level, least_rps))
         errors.remember(
