@@ -13,7 +13,7 @@ HOLD_S = 8.0
 ZERO_HOLD_S = 30.0
 """The same for the last replica."""
 
-_KEPT = 256  # ticks, as many as may be within a hold
+_KEPT = 512  # ticks: more than may be within a hold, of a tenth of a second each
 
 HELD = np.dtype(
     [
