@@ -40,6 +40,12 @@ def backtest(
     json: Annotated[
         Path | None, typer.Option(help="File to write the table to; - prints it instead of the table.")
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw it as well, with forecasts over the load of the last bins.", metavar="OUT.svg"
+        ),
+    ] = None,
     last: Annotated[
         float,
         typer.Option(help="Share of the trace that is judged; 1 for a trace that no training saw.", max=1),
@@ -69,6 +75,7 @@ def backtest(
     """
     from services.predictor import backtest as judging  # noqa: PLC0415 (onnxruntime is slow to import)
     from services.predictor.lstm import ARTEFACTS, BadArtefact  # noqa: PLC0415
+    from services.predictor.picture import svg  # noqa: PLC0415
     from services.predictor.traces import BadTrace  # noqa: PLC0415
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -78,6 +85,8 @@ def backtest(
             raise ValueError(f"--last: {last:g}; write a share above 0, up to 1")
         if json is not None and str(json) != "-":
             json = writable("--json", json)
+        if picture is not None:
+            picture = writable("--picture", picture)
         with progress_bar(console, disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task("forecasts")
             table: dict[str, Any] = judging.run(
@@ -92,6 +101,9 @@ def backtest(
                 f"{trace}: no horizon can be judged ({'; '.join(table['notes'])}); "
                 "ask for longer or shorter ones with --horizon, or for more of the trace with --last"
             )
+        if picture is not None:
+            drawn = svg([table], [judging.fans(trace, model or ARTEFACTS)])
+            picture.write_text(drawn, encoding="utf-8")
     except (BadTrace, BadArtefact, ValueError) as error:
         console.print(f"foremesh: {error}", markup=False)
         raise typer.Exit(USAGE) from None
@@ -121,17 +133,11 @@ def seconds(text: str) -> list[float]:
     return found
 
 
-def span(value_s: float) -> str:
-    """Seconds as people write them: 90 s, 5 min, 2 h."""
-    for unit, name in ((3600.0, "h"), (60.0, "min")):
-        if value_s >= unit and value_s % unit == 0:
-            return f"{value_s / unit:g} {name}"
-    return f"{value_s:g} s"
-
-
 def table_of(result: dict[str, Any]) -> Table:
     """The result for people: a row for each horizon and model, champion last."""
     from rich.table import Table  # noqa: PLC0415
+
+    from services.predictor.picture import span  # noqa: PLC0415
 
     table = Table(
         box=None, header_style="bold", title=f"{result['trace']}: ratios to persistence, below 1 is better"

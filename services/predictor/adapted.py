@@ -1,10 +1,11 @@
 """The LSTM adapted to this very series: a readout of its state, learned while it serves.
 
 A ridge regression, refreshed each step, of what the network's median missed, in its own units, on the state that
-it was in and on what the found periods said. Old evidence fades; without evidence the readout is zero and the
-answer the network's.
+it was in, on what the found periods said and on the time of day (a day is found as a period only after two and a half).
+Old evidence fades; without evidence the readout is zero and the answer the network's.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,11 +28,16 @@ REFRESH = 4
 LIMIT = 6.0
 """Misses count up to so many usual changes."""
 
+CLOCK_SCALE = 2.0
+"""Size of the waves that tell the time of day, beside a state of which no unit exceeds one."""
+
 SEASON = [CONTEXT.index(name) for name in (*(f"season_{h}" for h in HORIZONS), "season_above")]
 """Places of what the found periods say in the context."""
 
 _MEDIAN = QUANTILES.index(0.5)
 _OWN = 4
+_WAVES = (1, 2)  # of the day and of half of it
+_DAY_S = 86400.0
 
 
 class Seen(NamedTuple):
@@ -63,7 +69,7 @@ class Adapted(Expert):
         self._learn(self._ledger.settle(origins.histories[0], origins.step_s, now))
         read = self._lstm.read(origins)
         medians = read.residuals[:, :, _MEDIAN].astype(np.float64)
-        regressors = _regressors(read.state.astype(np.float64), read.encoded, medians)
+        regressors = _regressors(read.state.astype(np.float64), read.encoded, medians, _clock(origins))
         if self._gram is None:
             size = regressors.shape[2]
             self._gram, self._moment = np.zeros((len(HORIZONS), size, size)), np.zeros((len(HORIZONS), size))
@@ -97,14 +103,23 @@ def _limited(misses: Floats) -> Floats:
     return np.asarray(np.minimum(np.maximum(misses, -LIMIT), LIMIT))
 
 
-def _regressors(state: Floats, encoded: Encoded, medians: Floats) -> Floats:
-    """[origin, horizon, regressor]: one, the network's median, what the periods say, the state."""
+def _clock(origins: Origins) -> Floats:
+    """[origin, wave]: the time of day, UTC. Each horizon's readout finds its own noon, so one time serves them all."""
+    # One by one: numpy's sine of many need not be that of one to the last bit.
+    angles = [2.0 * math.pi * now / _DAY_S for now in origins.nows]
+    return CLOCK_SCALE * np.array([[f(k * a) for k in _WAVES for f in (math.sin, math.cos)] for a in angles])
+
+
+def _regressors(state: Floats, encoded: Encoded, medians: Floats, clock: Floats) -> Floats:
+    """[origin, horizon, regressor]: one, the network's median, what the periods say, the time of day, the state."""
     season = encoded.context[:, SEASON]
-    regressors = np.empty((*medians.shape, _OWN + state.shape[1]))
+    state_from = _OWN + clock.shape[1]
+    regressors = np.empty((*medians.shape, state_from + state.shape[1]))
     regressors[:, :, 0] = 1.0
     regressors[:, :, 1] = medians
     regressors[:, :, 2] = season[:, :-1]
     regressors[:, :, 3] = season[:, -1:]
-    regressors[:, :, _OWN:] = state[:, None, :]
+    regressors[:, :, _OWN:state_from] = clock[:, None, :]
+    regressors[:, :, state_from:] = state[:, None, :]
     np.minimum(np.maximum(regressors, -8.0, out=regressors), 8.0, out=regressors)
     return regressors

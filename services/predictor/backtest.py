@@ -6,6 +6,7 @@ persistence with empirical quantiles; `champion` is what the service would have 
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ WARM_STEPS = 2000
 
 LEAST_HORIZONS = 5
 """A horizon is judged where the judged part of the trace is at least so many times as long."""
+
+FAN_STEPS, FAN_EVERY = 144, 16
+"""Steps at the end of a trace over which fans are drawn, and how far their origins are apart."""
 
 _MEDIAN = QUANTILES.index(0.5)
 
@@ -50,6 +54,20 @@ class Part:
 
     bins: int
     steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Fans:
+    """What was said of the last steps of a trace, at some of them. load: requests per second in each step, NaN where
+    unknown. issued: places in `load` of the last step known at each origin. horizons: steps. rates: requests per
+    second [origin, horizon, quantile]."""
+
+    trace: str
+    step_s: float
+    load: Floats
+    issued: tuple[int, ...]
+    horizons: tuple[int, ...]
+    rates: Floats
 
 
 def plan(
@@ -199,6 +217,40 @@ def run(
         "rows": [asdict(row) for row in sorted(rows, key=lambda row: (row.horizon_s, row.model))],
         "notes": notes,
     }
+
+
+def fans(path: Path, folder: Path) -> Fans:
+    """Forecast the last FAN_STEPS bins of the trace at `path` every FAN_EVERY bins, by a champion that has been asked
+    for WARM_STEPS bins before. Raises BadTrace, BadArtefact."""
+    trace = read(path)
+    champion = served(folder)
+    first = max(len(trace.counts) - FAN_STEPS, 0)
+    drawn = range(first + 1, len(trace.counts) - max(HORIZONS) + 1, FAN_EVERY)
+    said: dict[int, Floats] = {}
+    for end in range(max(first - WARM_STEPS, 1), len(trace.counts) + 1):
+        if np.isfinite(trace.counts[end - 1]):
+            history = trace.counts[max(end - CONTEXT_STEPS, 0) : end]
+            answer = champion.forecast(history, trace.step_s, end * trace.step_s)
+            if end in drawn:
+                said[end - first - 1] = answer.rates_rps
+    rates = np.stack(list(said.values())) if said else np.empty((0, len(HORIZONS), len(QUANTILES)))
+    return Fans(trace.name, trace.step_s, trace.counts[first:] / trace.step_s, tuple(said), HORIZONS, rates)
+
+
+def tables(
+    traces: Sequence[Path],
+    unseen: Sequence[Path],
+    folder: Path,
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> list[dict[str, Any]]:
+    """For a card: `run` on the last part of `traces`, of which the network learned the rest, and on the whole of those
+    that it never saw; `part` says which. progress: is told the trace, how much is done, and of how much."""
+    judged = [(path, "last 25 %", TRAINING_SHARE) for path in traces]
+    judged += [(path, "all, unseen", 0.0) for path in unseen]
+    return [
+        {**run(path, folder, start=start, progress=partial(progress, path.stem)), "part": part}
+        for path, part, start in judged
+    ]
 
 
 def _whole(number: float) -> bool:

@@ -1,7 +1,7 @@
 """How much each forecaster counts: exponential weights on rolling losses, per horizon.
 
-A forecaster's loss is its pinball loss over that of persistence on the same origins, so that a quiet night and
-a busy noon weigh the same. A long memory tells who is better on this series; a short one takes the lead from
+A forecaster's loss (scores.loss) is taken relative to that of persistence on the same origins, so that a quiet night
+and a busy noon weigh the same. A long memory tells who is better on this series; a short one takes the lead from
 whom the series has just left. (Exponentially weighted experts: Cesa-Bianchi & Lugosi, Prediction, Learning, and
 Games, 2006, ch. 2; aggregation of forecasts with it: Gaillard & Goude 2015.)
 """
@@ -18,10 +18,10 @@ MEMORY = 250.0
 SHORT_MEMORY = 8.0
 """The same for the short memory."""
 
-RATE = 0.2
+RATE = 0.25
 """Nats that a forecaster loses for each remembered step on which it was as bad again as persistence."""
 
-SHORT_RATE = 0.5
+SHORT_RATE = 0.6
 """The same for the short memory."""
 
 FAR = 4.0

@@ -24,9 +24,9 @@ SETTLED = 60.0
 MEDIAN_SHARE = 0.25
 """The median moves by so much less: a calibrated median that trembles is a worse forecast."""
 
-YOUNG = 0.6
-"""Widths by which the outer quantiles of far horizons start wider (times the root of the horizon, less one): of a
-new series nobody knows how far it drifts."""
+YOUNG = 0.25
+"""Widths by which the outer quantiles start wider, times the root of the horizon: of a new series nobody knows how far
+it drifts."""
 
 USUAL = 1.2
 """Mean error, in widths, of a forecast whose width is right (a normal one's). Beyond twice that, steps are longer."""
@@ -52,7 +52,7 @@ class Calibration:
     """Offsets [horizon, quantile]; rows are requests per second or any other unit."""
 
     def __init__(self) -> None:
-        self.offsets = YOUNG * np.outer(np.sqrt(HORIZONS) - 1.0, _TAILS)
+        self.offsets = YOUNG * np.outer(np.sqrt(HORIZONS), _TAILS)
         self._seen = np.zeros(len(HORIZONS))
         self._error = np.full(len(HORIZONS), USUAL)
 

@@ -26,7 +26,7 @@ from services.predictor.forecast import (
     rates_of,
 )
 from services.predictor.origins import Ledger, rounds
-from services.predictor.scores import Record, pinball
+from services.predictor.scores import Record, loss
 from services.predictor.seasons import Seasons
 
 CONTEXT_STEPS = 11_520
@@ -170,7 +170,7 @@ class Champion:
             horizons = [one.horizon for one in settled]
             came = np.array([one.outcome for one in settled]) / self._step_s
             rows = np.stack([one.said.rates[:, one.horizon] for one in settled], axis=1)
-            losses = pinball(rows, came)
+            losses = loss(rows, came)
             self._blend.learn(horizons, losses, losses[0])
             self._calibration.learn(
                 horizons, np.stack([one.said.blend[one.horizon] for one in settled]), came

@@ -15,11 +15,13 @@ MEMORY = 240
 """Past steps whose changes are looked at."""
 
 FEW = 10
-"""With fewer changes than this over a horizon, the spread is at least that of a Poisson count."""
+"""With fewer changes than this over a horizon, their empirical quantiles are too near: the spread is Student's t."""
+
+UNKNOWN = 0.1
+"""Usual change from step to step, as a share of the level, of a series of which no change is known yet."""
 
 _LEVELS = np.asarray(QUANTILES)
-# Standard normal quantiles of QUANTILES, for the Poisson spread.
-_Z = np.array([-1.645, -0.674, 0.0, 0.674, 1.282, 1.645, 2.326])
+_Z = np.array([-1.645, -0.674, 0.0, 0.674, 1.282, 1.645, 2.326])  # standard normal quantiles of QUANTILES
 
 
 class Persistence(Expert):
@@ -40,24 +42,29 @@ def persist(history: Floats) -> Floats:
     if not known.size:
         raise ColdStart("persistence needs one known step, the history has none")
     last = np.maximum(known[..., -1:], 0.0)
-    poisson = _Z * np.sqrt(last + 1.0)
     rows = np.empty((*recent.shape[:-1], len(HORIZONS), len(QUANTILES)))
-    row, covered = poisson, 1
     for at, horizon in enumerate(HORIZONS):
         changes = recent[..., horizon:] - recent[..., :-horizon]
         if gaps:
             changes = _known(changes)
+        if at == 0:
+            single = changes
         if changes.shape[-1] >= FEW:
-            row = quantiles(changes)
-        elif changes.size:
-            own = quantiles(changes)
-            row = np.where(_Z < 0, np.minimum(own, poisson), np.maximum(own, poisson))
+            rows[..., at, :] = quantiles(changes)
         else:
             # Independent changes add up as the root of their number: no evidence yet says otherwise.
-            row = row * np.sqrt(horizon / covered)
-        covered = horizon
-        rows[..., at, :] = row
+            rows[..., at, :] = _of_few(single, last) * np.sqrt(horizon)
     return np.asarray(np.maximum(last[..., None] + rows, 0.0))
+
+
+def _of_few(changes: Floats, last: Floats) -> Floats:
+    """Quantiles of the next change, of the few known ones from step to step [..., change]: those of Student's t, to
+    the first order in its degrees of freedom, with the noise of a count for the least spread."""
+    count = changes.shape[-1]
+    if not count:
+        return np.asarray(_Z * np.maximum(np.sqrt(last + 1.0), UNKNOWN * last))
+    usual = np.sqrt(np.vecdot(changes, changes) / count)[..., None]
+    return np.asarray(_Z * (1.0 + (_Z**2 + 1.0) / (4.0 * count)) * np.maximum(usual, np.sqrt(last + 1.0)))
 
 
 def quantiles(values: Floats) -> Floats:

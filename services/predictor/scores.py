@@ -10,6 +10,11 @@ _LEVELS = np.asarray(QUANTILES)
 _MEDIAN = QUANTILES.index(0.5)
 _Q95 = QUANTILES.index(0.95)
 
+MEDIAN_WEIGHT = 3.0
+"""How much more the median counts than another quantile where forecasters are told apart."""
+
+_WEIGHTS = np.where(_LEVELS == 0.5, MEDIAN_WEIGHT, 1.0) / len(_LEVELS)
+
 ERROR_MEMORY = 200.0
 """Outcomes after which an error weighs 1/e: some 40 steps, each with an outcome at every horizon."""
 
@@ -19,8 +24,18 @@ COVERAGE_MEMORY = 1500.0
 
 def pinball(rows: Floats, outcome: Floats | float) -> Floats:
     """Pinball loss, mean over the quantiles, of rows [..., quantile] against what came [...]."""
+    return np.asarray(_pinballs(rows, outcome).mean(axis=-1))
+
+
+def loss(rows: Floats, outcome: Floats | float) -> Floats:
+    """What forecasters are told apart by: as pinball, but the median, which is a forecast of its own, counts
+    MEDIAN_WEIGHT times."""
+    return np.asarray((_pinballs(rows, outcome) * _WEIGHTS).sum(axis=-1))
+
+
+def _pinballs(rows: Floats, outcome: Floats | float) -> Floats:
     error = np.asarray(outcome)[..., None] - rows
-    return np.asarray(np.maximum(_LEVELS * error, (_LEVELS - 1.0) * error).mean(axis=-1))
+    return np.asarray(np.maximum(_LEVELS * error, (_LEVELS - 1.0) * error))
 
 
 def covered(rows: Floats, outcome: Floats | float) -> Floats:

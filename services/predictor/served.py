@@ -26,6 +26,6 @@ def served(where: Path = ARTEFACTS) -> Champion:
             WithSpread(Ets()),
             WithSpread(Seasonal(seasons)),
         ],
-        [0.2, 0.4, 0.15, 0.05, 0.15, 0.05],
+        [0.3, 0.4, 0.1, 0.05, 0.1, 0.05],
         seasons,
     )

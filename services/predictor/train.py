@@ -4,8 +4,6 @@ One global network learns from the first 75 % of every trace and from synthetic 
 rolling-origin backtest on the last 25 %, and on traces given as unseen that it never saw at all.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import optax
 
 from services.predictor import backtest, network
+from services.predictor.card import write as write_card
 from services.predictor.corpus import FACTORS, SYNTHETIC_SHARE, Batch, Corpus
 from services.predictor.features import CHANNELS, CONTEXT, LAGS
 from services.predictor.forecast import HORIZONS, QUANTILES
@@ -115,17 +114,9 @@ def train(
     }
     write_card(out, card)  # the backtest loads the network, which needs its card
     card["p50_ms"] = p50_ms(out)
-    judged = [(path, "last 25 %", TRAINING_SHARE) for path in traces]
-    judged += [(path, "all, unseen", 0.0) for path in unseen]
-    card["backtest"] = []
-    for path, part, start in judged:
-        table = backtest.run(
-            path,
-            out,
-            start=start,
-            progress=lambda done, total, name=path.stem: progress(f"backtest {name}", done, total),  # type: ignore[misc]
-        )
-        card["backtest"].append({**table, "part": part})
+    card["backtest"] = backtest.tables(
+        traces, unseen, out, lambda name, done, total: progress(f"backtest {name}", done, total)
+    )
     write_card(out, card)
     return card
 
@@ -164,14 +155,6 @@ def arrays(batch: Batch) -> tuple[jax.Array, ...]:
     """A batch as network.pinball takes it."""
     parts = (batch.encoded.window, batch.encoded.context, batch.residuals, batch.weights)
     return tuple(jnp.asarray(part, jnp.float32) for part in parts)
-
-
-def write_card(out: Path, card: Mapping[str, Any]) -> None:
-    """Write the card of the network at `out` with the network's hash."""
-    where, beside = files(out)
-    digest = hashlib.sha256(where.read_bytes()).hexdigest()
-    text = json.dumps({**card, "sha256": {where.name: digest}}, indent=1)
-    beside.write_text(text + "\n", encoding="utf-8")
 
 
 def p50_ms(out: Path) -> float:

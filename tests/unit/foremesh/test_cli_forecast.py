@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def test_a_backtest_is_a_table_for_people_and_a_file_for_scripts(
     assert "champion" in done.stdout and "10 min" in done.stdout
 
 
+def test_a_backtest_is_drawn_when_asked(foremesh: Foremesh, trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.svg"
+    done = foremesh("forecast", "backtest", "--trace", str(trace), "--horizon", "1m", "--picture", str(out))
+    assert done.returncode == 0, done.stderr
+    said = [one.text or "" for one in ET.fromstring(out.read_text()).iter("{http://www.w3.org/2000/svg}text")]
+    assert "wave: steps of 1 min" in said
+    assert any(text.startswith("wave: ") and "of requests per second" in text for text in said)
+
+
 def test_json_goes_to_the_screen_when_asked(foremesh: Foremesh, trace: Path) -> None:
     done = foremesh("forecast", "backtest", "--trace", str(trace), "--horizon", "2m", "--json", "-")
     assert {row["horizon_s"] for row in json.loads(done.stdout)["rows"]} == {120}
@@ -57,6 +67,7 @@ def test_json_goes_to_the_screen_when_asked(foremesh: Foremesh, trace: Path) -> 
         (["--json", "/"], "--json /"),
         (["--horizon", "0"], "'0' is no time ahead"),
         (["--last", "nan"], "--last"),
+        (["--picture", "/no/such/folder/out.svg"], "--picture /no/such/folder/out.svg: there is no folder"),
         (["--model", "absent.onnx"], "absent.onnx"),
     ],
 )

@@ -31,6 +31,21 @@ def test_it_learns_a_habit_of_the_series_that_the_network_does_not_know() -> Non
     assert errors[1] < 0.9 * errors[0]
 
 
+def test_it_knows_the_time_of_day_before_a_day_can_be_found() -> None:
+    steps, noise = np.arange(345), np.random.default_rng(7)  # of ten minutes: 2.4 days
+    series = noise.poisson(200 * np.exp(0.8 * np.sin(2 * np.pi * steps / 144))).astype(float)
+    came = series[160:]  # the second day on
+    errors = []
+    for step_s in (600.0, 1.0):  # in steps of a second the clock stands still
+        adapted, said = Adapted(Lstm()), []
+        for end in range(60, len(series)):
+            rates = adapted.forecast(series[:end], step_s, 1e6 + end * step_s).rates_rps
+            said.append(rates[-1, MEDIAN] * step_s)
+        far = np.array(said)[100 : 100 + len(came) - 9]
+        errors.append(np.abs(far - came[9:]).mean())
+    assert errors[0] < 0.9 * errors[1]
+
+
 def test_without_evidence_it_is_the_network() -> None:
     series = np.random.default_rng(4).poisson(50, 60 + REFRESH).astype(float)
     plain, moved = play(series)

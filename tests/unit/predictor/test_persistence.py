@@ -31,6 +31,22 @@ def test_short_histories_have_ordered_finite_quantiles_that_widen(length: int) -
         assert rows[-1, -1] >= rows[0, -1] > history[-1]
 
 
+@pytest.mark.parametrize("known", [2, 3, 5, 9])
+def test_a_few_steps_are_enough_to_cover_what_a_random_walk_does(known: int) -> None:
+    rng = np.random.default_rng(known)
+    walks = 20_000 + np.cumsum(rng.normal(0, 500, (3000, known + max(HORIZONS))), axis=1)
+    rows = persist(walks[:, :known])
+    for at, horizon in enumerate(HORIZONS):
+        covered = (walks[:, known + horizon - 1] <= rows[:, at, QUANTILES.index(0.95)]).mean()
+        assert 0.92 <= covered <= 0.98
+
+
+def test_series_side_by_side_are_what_they_are_alone() -> None:
+    for known in (1, 2, 7, 30):
+        series = np.random.default_rng(known).poisson(50, (9, known)).astype(float)
+        np.testing.assert_array_equal(persist(series), np.stack([persist(one[None])[0] for one in series]))
+
+
 def test_no_known_step_is_a_cold_start() -> None:
     for history in (np.empty(0), np.full(5, np.nan)):
         with pytest.raises(ColdStart):
