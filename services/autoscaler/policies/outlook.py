@@ -36,8 +36,8 @@ SIZE_PRIOR = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 STRENGTH = 20.0
 """Samples that the priors are worth."""
 
-MEMORY = 1200.0
-"""Samples after which one counts 1/e: two hours."""
+MEMORY = 6000.0
+"""Samples after which one counts 1/e: ten hours."""
 
 LATELY = 60.0
 """Samples over which errors count as those of late."""
