@@ -59,22 +59,23 @@ class Told:
     def __init__(self, issued: Issued, began_at: float) -> None:
         self._issued = issued
         self._began_at = began_at
-        self._at = -1
+        self._first = self._stop = issued.first_s  # seconds that the view is of
         self._view: ForecastView | None = None
 
     def view(self, second: int) -> ForecastView | None:
         """See Foresight."""
-        issued = self._issued
-        at = (second - issued.first_s) // issued.every_s
-        if at < 0:
-            return None
-        if at != self._at:
-            self._at = at
+        if not self._first <= second < self._stop:
+            issued = self._issued
+            at = (second - issued.first_s) // issued.every_s
+            if at < 0:
+                return None
+            self._first = issued.first_s + at * issued.every_s
+            self._stop = self._first + issued.every_s
             rows = issued.rates_rps[at].tolist()
             self._view = None
             if math.isfinite(rows[0][0]):
                 self._view = ForecastView(
-                    self._began_at + issued.first_s + at * issued.every_s,
+                    self._began_at + self._first,
                     issued.step_s,
                     issued.horizons_s,
                     QUANTILES,

@@ -113,10 +113,11 @@ def simulate(
         moving = fleet.moving
         if moving:
             fleet.advance(second)
-        ready = fleet.ready
+        ready, in_system = fleet.ready, queue.in_system
+        waiting = in_system - ready if in_system > ready else 0.0
         # As live: the capacity is learned only while no replica comes or goes.
         if learns and steady and ready:
-            capacity.learn(queue.answered_rps, queue.busy, ready, max(0.0, queue.in_system - ready))
+            capacity.learn(queue.answered_rps, queue.busy, ready, waiting)
         observation = Observation(
             now=load.began_at + second,
             arrivals=seen.until(second),
@@ -128,8 +129,8 @@ def simulate(
             max_replicas=bounds.most,
             start_delay_s=fleet.start_delay_s,
             capacity_rps=capacity.rps,
-            in_flight=round(queue.in_system),
-            queue=max(0.0, queue.in_system - ready),
+            in_flight=round(in_system),
+            queue=waiting,
             utilisation=(queue.cpu,) * ready if second else (),
             forecast=foresight.view(second),
         )

@@ -68,8 +68,9 @@ class CapacityEstimate:
             # What was learned beyond the first guess may be lost again, and not the guess itself.
             if sample < self._rps and self._guess < self._rps:
                 self._move(max(sample, self._guess), utilisation)
-        if self._rps is not None:
-            self._rps = min(max(self._rps, self._least), self._most)
+        rps = self._rps
+        if rps is not None and not self._least <= rps <= self._most:
+            self._rps = self._least if rps < self._least else self._most
 
     def _move(self, sample: float, utilisation: float) -> None:
         """Go some of the way to a sample, the further the fuller the replicas were."""
@@ -82,8 +83,11 @@ class CapacityEstimate:
 
     def _raise_bound(self, sample: float) -> None:
         # Smoothed, clipped and with a margin: the bound must not ride on the luckiest of many noisy samples.
-        if self._rps is None:
+        rps = self._rps
+        if rps is None:
             return
-        start = min(sample, self._rps) if self._bound is None else self._bound
-        self._bound = start + _BOUND_WEIGHT * (min(sample, self._rps * _OUTLIER) - start)
-        self._rps = max(self._rps, self._bound * _BOUND_MARGIN)
+        bound = min(sample, rps) if self._bound is None else self._bound
+        bound += _BOUND_WEIGHT * ((sample if sample < rps * _OUTLIER else rps * _OUTLIER) - bound)
+        self._bound = bound
+        if bound * _BOUND_MARGIN > rps:
+            self._rps = bound * _BOUND_MARGIN

@@ -50,7 +50,7 @@ class Hpa:
     def _recommend(self, observation: Observation) -> tuple[int | None, Reason]:
         """What the metric alone asks for; None where there is no metric to ask."""
         current, ready, missing = observation.wanted, observation.ready, observation.unmeasured
-        used = [round(share * 1000) for share in observation.utilisation[:ready]]
+        used = _thousandths(observation.utilisation[:ready])
         if not used:
             text = "no utilisation of any of {} ready replicas, holding {}"
             return None, Reason("no-metrics", text, (ready, current))
@@ -94,3 +94,11 @@ class Hpa:
     def _answer(self, observation: Observation, wanted: int, *reasons: Reason) -> Decision:
         demand = observation.rate(RATE_WINDOW_S)
         return answered(self.name, observation, wanted, demand, *reasons, queue_bound=self._queue_bound)
+
+
+def _thousandths(shares: tuple[float, ...]) -> list[int]:
+    """Of a quota, for each share of it."""
+    # Where all replicas share one queue, as in the lab and on paper, all use the same.
+    if shares and shares.count(shares[0]) == len(shares):
+        return [round(shares[0] * 1000)] * len(shares)
+    return [round(share * 1000) for share in shares]

@@ -6,7 +6,7 @@ replica counts, and over the delay that was measured instead of one that is set.
 
 from __future__ import annotations
 
-from operator import mul
+from itertools import accumulate
 
 from services.autoscaler.decision import Decision, Reason
 from services.autoscaler.observation import GAP_S, Observation
@@ -56,7 +56,9 @@ def line(counts: tuple[int | None, ...], ahead_s: float) -> float:
     n = len(counts)
     try:
         # Without a gap, which is nearly always. All of them integers, so nothing is lost to cancellation.
-        y_sum, xy_sum = sum(counts), sum(map(mul, range(n), counts))  # type: ignore[arg-type]
+        y_sum = sum(counts)  # type: ignore[arg-type]
+        # Each count is in as many sums of the first few as there are counts from it on.
+        xy_sum = n * y_sum - sum(accumulate(counts))  # type: ignore[arg-type]
         x_sum, xx_sum = n * (n - 1) // 2, n * (n - 1) * (2 * n - 1) // 6
     except TypeError:
         points = [(x, count) for x, count in enumerate(counts) if count is not None]
