@@ -30,7 +30,7 @@ ROOMS = {
 # What the supervisor tells each process: who it is, where to listen, whom to ask. Set here they would do nothing.
 ASSIGNED = {
     "app_id", "instance", "host", "port", "dapr_http_port", "dapr_api_token", "app_api_token", "direct",
-    "control_socket", "public_port", "jaeger_url", "history_file", "routes",
+    "control_socket", "public_port", "jaeger_url", "history_file", "routes", "state",
 }  # fmt: skip
 
 
