@@ -25,7 +25,7 @@ def answered(
 
 def out_of_bounds(observation: Observation, wanted: int) -> tuple[Reason, ...]:
     """Why a count becomes another by the bounds; nothing where it does not."""
-    if observation.bounded(wanted) == wanted:
+    if observation.min_replicas <= wanted <= observation.max_replicas:
         return ()
     bounds = (wanted, observation.min_replicas, observation.max_replicas)
     return (Reason("bounds", "{} is outside {}..{}", bounds),)

@@ -18,7 +18,7 @@ from services.autoscaler.policies.newsvendor import quantile_of
 from services.autoscaler.policies.queueing import BEYOND
 from services.autoscaler.policies.reactive import burst_rate, windows
 from services.autoscaler.policies.weighing import BLIND_UTILISATION, LATE_START
-from services.autoscaler.policies.yardstick import JUDGED_S, LADDER, Shadow
+from services.autoscaler.policies.yardstick import JUDGED_S, Shadow
 
 FRESH_TICKS = 3
 """Ticks after which a forecast is not used any more, unless told otherwise: each tick or so brings one."""
@@ -88,11 +88,9 @@ class Predictive:
         self._slo_s = slo_s
         self._queue_bound = queue_bound
         self._max_age_s = FRESH_TICKS * tick_s if forecast_max_age_s is None else forecast_max_age_s
-        self._price = price
         self._shadow = Shadow() if price is None else None
         self._states = weighing.prepared(
-            tick_s=tick_s, target=target_utilisation, slo_s=slo_s, longest_pause_s=FRESH_TICKS * tick_s,
-            quantiles=tuple(map(quantile_of, LADDER if price is None else (price,))), finds_price=price is None,
+            tick_s=tick_s, target=target_utilisation, slo_s=slo_s, longest_pause_s=FRESH_TICKS * tick_s, price=price
         )  # fmt: skip
         self._heard_at = -math.inf
         self._forecast: ForecastView | None = None
@@ -191,8 +189,7 @@ class Predictive:
         """What asks for most. values: what weighing.weigh says with it. heard_s: of the mean, and of a burst."""
         a, b, c, d, e, f = values
         if why == weighing.FORECAST:
-            quantile = quantile_of(c) if self._price is None else quantile_of(self._price)
-            return Reason("forecast", _AHEAD, (a, b, quantile, d, e, f, asked))
+            return Reason("forecast", _AHEAD, (a, b, quantile_of(c), d, e, f, asked))
         if why == weighing.RECENT:
             return Reason("recent-load", _RECENT, (heard_s[0], a, b, c, asked))
         if why == weighing.BURST:
@@ -224,10 +221,8 @@ class Predictive:
         self, observation: Observation, wanted: int, loads: tuple[float, float], *reasons: Reason
     ) -> Decision:
         demand_rps, forecast_rps = loads
-        if not observation.min_replicas <= wanted <= observation.max_replicas:
-            reasons += out_of_bounds(observation, wanted)
         return answered(
-            self.name, observation, wanted, _known(demand_rps), *reasons,
+            self.name, observation, wanted, _known(demand_rps), *reasons, *out_of_bounds(observation, wanted),
             queue_bound=self._queue_bound, forecast_rps=_known(forecast_rps),
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.autoscaler.policies import descent, outlook, queueing, reactive, yardstick
+from services.autoscaler.policies.newsvendor import quantile_of
 
 Floats = NDArray[np.float64]
 
@@ -62,24 +63,21 @@ _UNSAID = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def prepared(
-    *,
-    tick_s: float,
-    target: float,
-    slo_s: float,
-    longest_pause_s: float,
-    quantiles: tuple[float, ...],
-    finds_price: bool,
+    *, tick_s: float, target: float, slo_s: float, longest_pause_s: float, price: float | None
 ) -> NDArray[np.void]:
-    """A state in which nothing is known, of one record. quantiles: of the load; those of yardstick.LADDER where the
-    price is to be found."""
+    """A state in which nothing is known, of one record. price: None where it is to be found. Raises ValueError for one
+    that is none."""
     states = np.zeros(1, dtype=STATE)
     state = states[0]
     state["tick_s"], state["target"], state["slo_s"] = tick_s, target, slo_s
-    state["longest_pause_s"], state["finds_price"] = longest_pause_s, finds_price
+    state["longest_pause_s"], state["finds_price"] = longest_pause_s, price is None
     state["high_rps"] = state["rate_rps"] = state["burstiness"]["last"] = math.nan
-    outlook.prepare(state["outlook"], quantiles)
-    if finds_price:
+    prices = yardstick.LADDER if price is None else (price,)
+    outlook.prepare(state["outlook"], tuple(map(quantile_of, prices)))
+    if price is None:
         yardstick.prepare(state["yardstick"])
+    else:
+        state["yardstick"]["price"] = price
     return states
 
 
@@ -198,8 +196,7 @@ def look(
     capacity_rps: float,
     replicas: Replicas,
 ) -> float:
-    """Say what is expected, and judge the prices by it where they are to be found; returns the price that was used, 0
-    for the one that is given."""
+    """Say what is expected, and judge the prices by it where they are to be found; returns the price that was used."""
     learned, judged = state["outlook"], state["yardstick"]
     _, _, recent_rps, burst_rps, judged_rps = rates_rps
     _, _, fewest, most, hpa_ready = replicas
